@@ -1,0 +1,51 @@
+"""What an encoder sees of products: images and title tokens, with what is missing marked as missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ProductInputs:
+    """Encoder inputs of B products; a whole catalog and a batch have the same form.
+
+    Args:
+        images: uint8 (B, H, W, 3), may be memory-mapped, or None when no product has an image. Kept as bytes
+            until they reach the encoder, which scales and normalises them.
+        has_image: bool (B,), or None for "all have one"; pixels of a product without an image are ignored.
+        tokens: int64 (B, T) title token ids, padded with 0 behind ``lengths``, or None for "no titles".
+        lengths: int64 (B,) number of tokens, 0 for a missing title.
+
+    Example:
+        >>> import torch
+        >>> inputs = ProductInputs(images=torch.zeros(4, 8, 8, 3, dtype=torch.uint8))
+        >>> len(inputs), inputs[torch.tensor([0, 2])].images.shape
+        (4, torch.Size([2, 8, 8, 3]))
+    """
+
+    images: Tensor | None = None
+    has_image: Tensor | None = None
+    tokens: Tensor | None = None
+    lengths: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images is None and self.tokens is None:
+            raise ValueError("ProductInputs needs images or tokens: products with neither cannot be encoded")
+        if (self.tokens is None) != (self.lengths is None):
+            raise ValueError("tokens and lengths come together")
+
+    def __len__(self) -> int:
+        return len(self.images if self.images is not None else self.tokens)
+
+    def __getitem__(self, index: Tensor) -> ProductInputs:
+        """The products at ``index`` (int64 or bool (B',))."""
+        return ProductInputs(*(None if t is None else t[index] for t in self._fields()))
+
+    def to(self, device: torch.device | str) -> ProductInputs:
+        return ProductInputs(*(None if t is None else t.to(device, non_blocking=True) for t in self._fields()))
+
+    def _fields(self) -> tuple[Tensor | None, ...]:
+        return (self.images, self.has_image, self.tokens, self.lengths)
