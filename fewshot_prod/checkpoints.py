@@ -1,0 +1,145 @@
+"""Encoders and training states on disk: safetensors for weights, JSON for configuration, always written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fewshot_prod.encoders.product import ProductEncoder, build_encoder
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder is missing, incomplete, or does not fit what it is loaded for."""
+
+
+def state_hash(state: dict[str, Tensor]) -> str:
+    """16 hex digits over the names, shapes and bytes of a state dict."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def encoder_hash(encoder: ProductEncoder) -> str:
+    """16 hex digits over the encoder's configuration and weights; it stands in every record."""
+    config = json.dumps(encoder.config, sort_keys=True)
+    return hashlib.sha256((config + state_hash(encoder.state_dict())).encode()).hexdigest()[:16]
+
+
+def replace_folder(folder: Path, write: Any) -> None:
+    """Write a folder's files by ``write(temporary_folder)``, then put it in ``folder``'s place by renaming."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    fresh.chmod(0o755)
+    try:
+        write(fresh)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(fresh, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def save_checkpoint(
+    folder: Path, encoder: ProductEncoder, facts: dict[str, Any] | None = None, *, half: bool = False
+) -> None:
+    """Write ``weights.safetensors`` and ``config.json`` (the encoder's configuration and ``facts`` on its training).
+
+    Args:
+        half: store floating-point weights as float16, for checkpoints that are shipped.
+    """
+    state = {
+        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in encoder.state_dict().items()
+    }
+    config = {"encoder": encoder.config, "facts": facts or {}}
+
+    def write(fresh: Path) -> None:
+        save_file(state, fresh / "weights.safetensors")
+        (fresh / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def load_checkpoint(folder: Path) -> tuple[ProductEncoder, dict[str, Any]]:
+    """The encoder in ``folder``, in eval mode and float32, and the facts stored with it.
+
+    Raises:
+        CheckpointError: if a file is missing or the weights do not fit the configuration.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "weights.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; give the folder that training wrote")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        encoder = build_encoder(config["encoder"])
+        encoder.load_state_dict({k: v for k, v in load_file(folder / "weights.safetensors").items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {folder} cannot be read: {error}") from error
+    return encoder.eval(), config["facts"]
+
+
+class TrainingState:
+    """What a training loop needs to go on after kill -9: named modules, one optimiser, and JSON-able progress.
+
+    Everything random in a loop is drawn from generators seeded by (seed, step), so no generator state is kept.
+    The file is read with ``weights_only=True``: tensors and plain containers, no code.
+
+    Args:
+        path: the state file.
+        settings: everything that makes two runs the same run; a state with other settings is refused.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.settings = Path(path), json.loads(json.dumps(settings))
+
+    def save(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+        state = {
+            "settings": self.settings,
+            "modules": {name: module.state_dict() for name, module in modules.items()},
+            "optimiser": optimiser.state_dict(),
+            "progress": progress,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_name(f".{self.path.name}-{os.getpid()}.tmp")
+        torch.save(state, fresh)
+        os.replace(fresh, self.path)
+
+    def load(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Restore ``modules`` and ``optimiser`` and return the progress; None if there is no state yet.
+
+        Raises:
+            CheckpointError: if the state belongs to a run with other settings.
+        """
+        if not self.path.is_file():
+            return None
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        if state["settings"] != self.settings:
+            changed = sorted(
+                k
+                for k in self.settings.keys() | state["settings"].keys()
+                if self.settings.get(k) != state["settings"].get(k)
+            )
+            raise CheckpointError(
+                f"{self.path} was written by a run with other settings ({', '.join(changed)}); "
+                "use the same settings, or another run folder, or start anew with resume off"
+            )
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+        optimiser.load_state_dict(state["optimiser"])
+        return state["progress"]

@@ -1,0 +1,77 @@
+"""Where and in which precision training runs: Lightning Fabric, a measured precision probe, gradient averaging."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_prod.inputs import ProductInputs
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+def launch_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabric:
+    """A launched Fabric: one device, or under torchrun one device a process.
+
+    Example:
+        >>> launch_fabric("cpu").world_size
+        1
+    """
+    from lightning_fabric import Fabric
+
+    if "LOCAL_WORLD_SIZE" in os.environ:  # set by torchrun
+        local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        fabric = Fabric(
+            accelerator=accelerator, devices=local, num_nodes=world // local, strategy="ddp", precision=precision
+        )
+    else:
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def choose_precision(
+    encoder: nn.Module, sample: ProductInputs, device: torch.device | str = "cpu", steps: int = 3
+) -> str:
+    """The faster of ``PRECISIONS`` for forward and backward on ``sample``, by the median of ``steps`` timed steps.
+
+    Differences under 10 % keep float32. The encoder's parameters and running statistics are left as they were.
+    """
+    device = torch.device(device)
+    state = {k: v.clone() for k, v in encoder.state_dict().items()}
+    sample = sample.to(device)
+    seconds = {}
+    for precision in PRECISIONS:
+        times = []
+        for _ in range(steps + 1):
+            start = time.perf_counter()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+                loss = encoder(sample).square().mean()
+            loss.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+        seconds[precision] = sorted(times[1:])[steps // 2]  # the first step warms up
+    encoder.zero_grad(set_to_none=True)
+    encoder.load_state_dict(state)
+    return "bf16-mixed" if seconds["bf16-mixed"] < 0.9 * seconds["32-true"] else "32-true"
+
+
+def average_gradients(fabric: Fabric, parameters: list[Tensor]) -> None:
+    """Replace every ``.grad`` by its mean over the processes of ``fabric``; nothing to do on one process.
+
+    Training reduces by hand, since the hooks of DistributedDataParallel do not fire for ``torch.autograd.grad``
+    and ``torch.func``, which MAML needs. A parameter without gradient on one process counts as zero there.
+    """
+    if fabric.world_size == 1:
+        return
+    for p in parameters:
+        grad = p.grad if p.grad is not None else torch.zeros_like(p)
+        p.grad = fabric.all_reduce(grad, reduce_op="mean")

@@ -1,0 +1,84 @@
+"""Embed a catalog once: features in memory, and on disk keyed by everything that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fewshot_prod.catalog.images import cache_folder
+from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.encoders.product import ProductEncoder
+from fewshot_prod.inputs import ProductInputs
+
+
+@torch.no_grad()
+def embed(
+    encoder: ProductEncoder,
+    inputs: ProductInputs,
+    *,
+    batch_size: int = 256,
+    flip: bool = True,
+    precision: str = "32-true",
+) -> Tensor:
+    """Features of all products in eval mode.
+
+    Args:
+        flip: average the features of each image and of its mirror image (products have no left and right).
+        precision: "32-true" or "bf16-mixed".
+
+    Returns:
+        float32 (N, D) on the CPU.
+
+    Example:
+        >>> from fewshot_prod.encoders.product import build_encoder
+        >>> encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+        >>> embed(encoder, ProductInputs(images=torch.zeros(3, 32, 32, 3, dtype=torch.uint8))).shape
+        torch.Size([3, 16])
+    """
+    device = next(encoder.parameters()).device
+    was_training = encoder.training
+    encoder.eval().to(memory_format=torch.channels_last)
+    rows = []
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[torch.arange(start, min(start + batch_size, len(inputs)))].to(device)
+        views = [batch]
+        if flip and batch.images is not None:
+            views.append(replace(batch, images=batch.images.flip(2)))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+            rows.append(torch.stack([encoder(view).float() for view in views]).mean(0).cpu())
+    encoder.train(was_training)
+    return torch.cat(rows)
+
+
+def cached_features(
+    encoder: ProductEncoder,
+    inputs: ProductInputs,
+    *,
+    inputs_key: str,
+    cache_dir: Path | None = None,
+    flip: bool = True,
+    precision: str = "32-true",
+) -> Tensor:
+    """:func:`embed`, computed once for each (encoder, inputs, flip, precision) and kept on disk.
+
+    Args:
+        inputs_key: what the inputs were made from: the catalog's fingerprint, image size and title options.
+    """
+    key = json.dumps([encoder_hash(encoder), inputs_key, flip, precision, len(inputs)])
+    folder = cache_folder(cache_dir) / "features"
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+    if path.is_file():
+        return load_file(path)["features"]
+    features = embed(encoder, inputs, flip=flip, precision=precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file({"features": features}, fresh)
+    os.replace(fresh, path)
+    return features

@@ -1,0 +1,209 @@
+"""Supervised pretraining on the base classes, the loop in view."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewshot_prod.augment import augment
+from fewshot_prod.checkpoints import TrainingState
+from fewshot_prod.devices import average_gradients, launch_fabric
+from fewshot_prod.encoders.classifier import ProductClassifier
+from fewshot_prod.encoders.product import ProductEncoder
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.selection import FewShotValidation
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training returns: the chosen encoder (eval mode), one dict an evaluation, and what it cost."""
+
+    encoder: ProductEncoder
+    history: list[dict[str, float]]
+    images_seen: int
+    seconds: float
+
+
+def seed_step(seed: int, *position: int) -> torch.Generator:
+    """A CPU generator that depends on (seed, position) alone; torch's global one (dropout) is seeded alike.
+
+    Example:
+        >>> bool(torch.rand(1, generator=seed_step(0, 5)) == torch.rand(1, generator=seed_step(0, 5)))
+        True
+    """
+    state = int(np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    torch.manual_seed(state)
+    return torch.Generator().manual_seed(state)
+
+
+def epoch_order(category_ids: np.ndarray, generator: torch.Generator, class_balanced: bool) -> Tensor:
+    """Row numbers of one epoch, int64 (N,): a permutation, or N draws in which every class is equally likely."""
+    if not class_balanced:
+        return torch.randperm(len(category_ids), generator=generator)
+    size = torch.from_numpy(np.bincount(category_ids))[torch.from_numpy(category_ids)]
+    return torch.multinomial(1.0 / size, len(category_ids), replacement=True, generator=generator)
+
+
+def learning_rate(step: int, n_steps: int, warmup: float = 0.05) -> float:
+    """Factor on the peak rate: linear over the first ``warmup`` of the steps, then half a cosine down to 0."""
+    position = (step + 0.5) / n_steps
+    return position / warmup if position < warmup else 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
+
+
+def drop_modalities(batch: ProductInputs, rate: float, generator: torch.Generator) -> ProductInputs:
+    """Hide the image of some products and the title of others (``rate`` / 2 each, never the last one left)."""
+    draw = torch.rand(len(batch), generator=generator).to(batch.lengths.device)
+    has_image = batch.has_image if batch.has_image is not None else torch.ones_like(draw, dtype=torch.bool)
+    both = has_image & (batch.lengths > 0)
+    return replace(
+        batch,
+        has_image=has_image & ~(both & (draw < rate / 2)),
+        lengths=torch.where(both & (draw > 1 - rate / 2), 0, batch.lengths),
+    )
+
+
+def pretrain(
+    encoder: ProductEncoder,
+    inputs: ProductInputs,
+    category_ids: np.ndarray,
+    *,
+    validation: FewShotValidation | None = None,
+    epochs: int = 20,
+    batch_size: int = 64,
+    lr: float = 0.05,
+    optimiser: str = "sgd",
+    weight_decay: float = 5e-4,
+    label_smoothing: float = 0.1,
+    head: str = "linear",
+    class_balanced: bool = False,
+    augmentation: dict[str, float] | None = None,
+    modality_dropout: float = 0.0,
+    frozen: tuple[str, ...] = (),
+    seed: int = 0,
+    run_dir: Path | None = None,
+    resume: bool = True,
+    fabric: Fabric | None = None,
+    report: Callable[[str], None] = print,
+) -> Trained:
+    """Train ``encoder`` and a classifier on the base classes by cross-entropy; keep the epoch best on validation.
+
+    Args:
+        encoder: trained in place while running; the returned one is the chosen epoch's.
+        inputs: N products of the base classes.
+        category_ids: int64 (N,), any numbers; they are renumbered 0..C-1 here.
+        validation: chooses the epoch; without it the last one is kept.
+        batch_size: over all processes; the epoch's last partial batch is left out.
+        lr: peak rate, see :func:`learning_rate`.
+        optimiser: "sgd" (Nesterov momentum 0.9) or "adamw".
+        head: "linear" or "cosine", see :class:`ProductClassifier`.
+        class_balanced: draw every class equally often.
+        augmentation: arguments of :func:`augment`; None turns it off.
+        modality_dropout: share of products with both modalities that lose one of them in a batch.
+        frozen: parts of the encoder ("image", "title") that keep their weights and running statistics.
+        run_dir: where the state of the run is kept after each epoch; None keeps nothing.
+        resume: go on from that state; False starts anew.
+        fabric: a launched Fabric; its precision is used. None: one device, float32.
+
+    Raises:
+        ValueError: if there are fewer products than one batch, or an unknown optimiser.
+        CheckpointError: if the state in ``run_dir`` belongs to other settings.
+    """
+    fabric = fabric or launch_fabric()
+    if len(inputs) < batch_size or batch_size % fabric.world_size:
+        raise ValueError(
+            f"batch_size={batch_size} must be at most the number of products ({len(inputs)}) and a multiple of the "
+            f"number of processes ({fabric.world_size}); lower it"
+        )
+    settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, tuple, dict, type(None)))}
+    for name in ("run_dir", "resume"):
+        settings.pop(name, None)
+    settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
+
+    classes, labels = np.unique(category_ids, return_inverse=True)
+    targets = torch.from_numpy(labels.astype(np.int64))
+    seed_step(seed)
+    model = ProductClassifier(encoder, len(classes), head=head).to(fabric.device, memory_format=torch.channels_last)
+    for part in frozen:
+        getattr(encoder, part).requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimiser(optimiser, model, lr, weight_decay)
+    state = TrainingState(run_dir / "state.pt", settings) if run_dir else None
+    progress = (state.load({"model": model}, optimizer) if state and resume else None) or {
+        "epoch": 0,
+        "seconds": 0.0,
+        "history": [],
+        "best": None,
+    }
+    steps = len(inputs) // batch_size
+    share = batch_size // fabric.world_size
+
+    for epoch in range(progress["epoch"], epochs):
+        started = time.perf_counter()
+        model.train()
+        for part in frozen:
+            getattr(encoder, part).eval()
+        order = epoch_order(labels, seed_step(seed, epoch), class_balanced)
+        total_loss = 0.0
+        for step in range(steps):
+            generator = seed_step(seed, epoch, step, fabric.global_rank)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * learning_rate(epoch * steps + step, epochs * steps)
+            first = step * batch_size + fabric.global_rank * share
+            rows = order[first : first + share]
+            batch, target = inputs[rows].to(fabric.device), targets[rows].to(fabric.device)
+            if augmentation is not None and batch.images is not None:
+                batch = replace(batch, images=augment(batch.images, generator, **augmentation))
+            if modality_dropout and batch.images is not None and batch.tokens is not None:
+                batch = drop_modalities(batch, modality_dropout, generator)
+            with fabric.autocast():
+                logits = model(batch)
+            loss = nn.functional.cross_entropy(logits.float(), target, label_smoothing=label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            average_gradients(fabric, parameters)
+            optimizer.step()
+            total_loss += loss.detach()
+        row = {"epoch": epoch + 1, "loss": float(total_loss) / steps}
+        seconds = time.perf_counter() - started
+        if validation is not None:
+            row |= validation.score(encoder, precision=settings["precision"])
+            if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
+                progress["best"] = {k: v.detach().cpu().clone() for k, v in encoder.state_dict().items()}
+        progress["history"].append(row)
+        progress["epoch"] = epoch + 1
+        progress["seconds"] += time.perf_counter() - started
+        if state and fabric.is_global_zero:
+            state.save({"model": model}, optimizer, progress)
+        left = progress["seconds"] / (epoch + 1) * (epochs - epoch - 1)
+        figures = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "epoch")
+        report(f"epoch {epoch + 1}/{epochs}  {figures}  {steps * batch_size / seconds:.0f} products/s  {left:.0f} s left")
+
+    if progress["best"] is not None:
+        encoder.load_state_dict(progress["best"])
+    encoder.requires_grad_(True)
+    return Trained(encoder.eval(), progress["history"], epochs * steps * batch_size, progress["seconds"])
+
+
+def make_optimiser(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """SGD or AdamW over the parameters that require gradients; no decay on vectors (norms, biases) and scalars."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr)
+    raise ValueError(f"unknown optimiser {name!r}; choose 'sgd' or 'adamw'")
