@@ -33,7 +33,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that was left out: where it stands (file and line, or path) and why."""
+    """A row that was left out: where it stands (file and line, or path) and why.
+
+    The reason's words before its first colon say which kind of problem it is.
+    """
 
     row: str
     reason: str
@@ -51,6 +54,7 @@ class Catalog:
         pixels: uint8 (N_images, H, W, 3), the images of a rendered catalog; ``image`` is then a row of it.
         problems: the rows that were left out.
         rows_read: rows met in the source, bad ones included.
+        notes: rows that were kept and are worth a look, in the form of problems.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Catalog:
     pixels: np.ndarray | None = None
     problems: Sequence[Problem] = field(default_factory=tuple)
     rows_read: int = 0
+    notes: Sequence[Problem] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         missing = [c for c in COLUMNS if c not in self.frame.columns]
@@ -105,7 +110,9 @@ class Catalog:
         """16 hex digits over ids, categories, titles, groups and the images' pixel digests or names."""
         digest = hashlib.sha256(self.name.encode())
         columns = [c for c in (*COLUMNS, "pixel_digest") if c in self.frame.columns]
-        digest.update(pd.util.hash_pandas_object(self.frame[columns].astype("string"), index=False).to_numpy().tobytes())
+        digest.update(
+            pd.util.hash_pandas_object(self.frame[columns].astype("string"), index=False).to_numpy().tobytes()
+        )
         if self.pixels is not None:
             digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()[:16]
@@ -119,6 +126,7 @@ class Catalog:
             self.pixels,
             self.problems,
             self.rows_read,
+            self.notes,
         )
 
     def take_categories(self, names: Sequence[str]) -> Catalog:

@@ -1,0 +1,95 @@
+"""CSV as people write it: every record with the line it starts at, and broken ones said to be broken."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from fewshot_prod.catalog.catalog import CatalogError
+
+Record = tuple[int, list[str], str | None]  # line (from 1), fields, reason why it is broken
+
+
+def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> tuple[list[str], list[Record]]:
+    """Read a delimited file with a header line.
+
+    A byte order mark, any line ends, quoted line breaks and blank lines are fine. A record with another number of
+    fields than the header, with a quote out of place, or with bytes that are not ``encoding`` is broken; reading
+    goes on with the next *line*, so that a quote which is never closed costs one row and not the rest of the file.
+
+    Args:
+        delimiter: default a tab for .tsv and .tab, else whichever of ``, ; tab |`` cuts the header into most fields.
+        encoding: of the text, as Python names it.
+
+    Returns:
+        the header's fields, stripped, and the records.
+
+    Raises:
+        CatalogError: if the file or its header cannot be read.
+    """
+    data = _read_bytes(path)
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        encoding = "utf-8-sig"
+    try:
+        text = data.decode(encoding, errors="surrogateescape")
+    except (LookupError, UnicodeError) as error:
+        raise CatalogError(f"{path}: cannot be read as {encoding}: {error}") from None
+    lines = list(io.StringIO(text, newline=""))
+    delimiter = delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else _guess_delimiter(lines))
+    records = _records(lines, delimiter)
+    line, header, reason = next(records, (1, [], "the file is empty"))
+    if reason or any(_undecodable(field) for field in header):
+        remedy = "save it as UTF-8, or pass its encoding (such as 'gbk' or 'utf-16')"
+        raise CatalogError(f"{path}:{line}: the header cannot be read: {reason or 'not UTF-8: ' + remedy}")
+    header = [field.strip() for field in header]
+    if len(set(header)) < len(header):
+        repeated = sorted({field for field in header if header.count(field) > 1})
+        raise CatalogError(f"{path}:{line}: the header names the columns {repeated} more than once; rename them")
+    return header, [(n, fields, why or _fault(fields, len(header))) for n, fields, why in records]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return data
+
+
+def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
+    at = 0
+    while at < len(lines):
+        reader = csv.reader(_following(lines, at), delimiter=delimiter, strict=True)
+        try:
+            fields, reason, used = next(reader), None, reader.line_num
+        except csv.Error as error:
+            fields, used = [], 1
+            unclosed = "unexpected end" in str(error) or "larger than" in str(error)
+            reason = "broken line: " + ("a quote is opened and never closed" if unclosed else f"{error}")
+        if fields or reason:
+            yield at + 1, fields, reason
+        at += used
+
+
+def _following(lines: list[str], start: int) -> Iterator[str]:
+    return (lines[i] for i in range(start, len(lines)))
+
+
+def _fault(fields: list[str], expected: int) -> str | None:
+    if any(_undecodable(field) for field in fields):
+        return f"text not UTF-8: {ascii(next(f for f in fields if _undecodable(f)))[:80]}"
+    if len(fields) != expected:
+        remedy = "quote fields that contain the delimiter" if len(fields) > expected else "fields are missing"
+        return f"broken line: {len(fields)} fields where the header has {expected}; {remedy}"
+    return None
+
+
+def _undecodable(field: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in field)
+
+
+def _guess_delimiter(lines: list[str]) -> str:
+    header = next((line for line in lines if line.strip()), "")
+    return max(",;\t|", key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))

@@ -1,0 +1,102 @@
+"""One pass over a catalog's pictures: which can be decoded, and which are equal. Remembered on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fewshot_prod.catalog.images import DECODING_VERSION, ImageProblem, cache_folder, in_threads, open_rgb, pixel_digest
+
+SAVE_EVERY = 20.0  # seconds of decoding that a kill may cost
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What one picture turned out to be: a digest of its pixels, or the reason why it cannot be used."""
+
+    digest: str | None
+    reason: str | None
+
+
+def inspect_images(
+    root: Path, names: Sequence[str | None], *, workers: int | None = None, progress: bool = True
+) -> list[Inspected | None]:
+    """Decode every picture once and remember what was found.
+
+    The memory is a file in ``cache_folder()`` keyed by a picture's path, size in bytes and modification time in
+    nanoseconds: a file replaced by another of equal size with its old time put back is not looked at again.
+
+    Args:
+        root: folder that ``names`` are relative to.
+        names: paths; None stays None in the result.
+        workers: decoding threads, default one a CPU core.
+        progress: show a bar when there are many pictures to decode.
+    """
+    keys = [None if name is None else _file_key(root, name) for name in names]
+    memory = _Memory(root)
+    new = [key for key in dict.fromkeys(keys) if isinstance(key, tuple) and key not in memory.known]
+    saved_at = time.monotonic()
+    found = in_threads(lambda key: _inspect(root / key[0]), new, workers=workers, progress=progress, what="Checking")
+    for key, inspected in zip(new, found, strict=True):
+        memory.known[key] = inspected
+        if time.monotonic() - saved_at > SAVE_EVERY:
+            memory.save()
+            saved_at = time.monotonic()
+    if new:
+        memory.save()
+    return [memory.known[key] if isinstance(key, tuple) else key for key in keys]
+
+
+def _file_key(root: Path, name: str) -> tuple[str, int, int] | Inspected:
+    try:
+        info = os.stat(root / name)
+    except FileNotFoundError:
+        return Inspected(None, f"image missing: {name}")
+    except (OSError, ValueError) as error:  # no permission, name too long, a zero byte in it
+        return Inspected(None, f"image unreadable: {name!r}: {error}")
+    if not stat.S_ISREG(info.st_mode):  # a folder; or a pipe, which would wait for ever
+        return Inspected(None, f"image unreadable: {name} is not a file")
+    return name, info.st_size, info.st_mtime_ns
+
+
+def _inspect(path: Path) -> Inspected:
+    try:
+        return Inspected(pixel_digest(open_rgb(path)), None)
+    except ImageProblem as error:
+        return Inspected(None, str(error))
+
+
+class _Memory:
+    """What is known of the pictures under one root. Losing it costs time only."""
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(f"{DECODING_VERSION} {root.resolve()}".encode()).hexdigest()[:20]
+        self.path = cache_folder() / "inspected" / f"{name}.parquet"
+        self.known = self._read()
+
+    def _read(self) -> dict[tuple[str, int, int], Inspected]:
+        try:
+            frame = pd.read_parquet(self.path).astype(object)
+            frame = frame.where(frame.notna(), None)
+            rows = zip(*(frame[c] for c in ("name", "size", "mtime_ns", "digest", "reason")), strict=True)
+            return {(n, s, m): Inspected(d, r) for n, s, m, d, r in rows}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError):  # damaged: look at the pictures again
+            return {}
+
+    def save(self) -> None:
+        self.known = self._read() | self.known  # another process may have added to it
+        rows = [(*key, found.digest, found.reason) for key, found in self.known.items()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".tmp", delete=False) as file:
+            pd.DataFrame(rows, columns=["name", "size", "mtime_ns", "digest", "reason"]).to_parquet(file)
+        os.replace(file.name, self.path)

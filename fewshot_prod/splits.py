@@ -1,0 +1,217 @@
+"""Which categories encoders learn from (base), choices are made on (validation) and reports are on (novel)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewshot_prod.catalog import Catalog, CatalogError
+
+PARTS = ("base", "validation", "novel")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of categories of one catalog.
+
+    Args:
+        name: the file's name without ``.json``.
+        catalog: the catalog's name.
+        level: what a category is there, such as "articleType".
+        rule: how the categories were dealt, in words. A rule that mentions parents holds whole parents out.
+        base, validation, novel: category names.
+    """
+
+    name: str
+    catalog: str
+    level: str
+    rule: str
+    base: tuple[str, ...]
+    validation: tuple[str, ...]
+    novel: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for part in PARTS:
+            for name in getattr(self, part):
+                if name in seen:
+                    both = f"twice in {part}" if seen[name] == part else f"in both {seen[name]} and {part}"
+                    raise ValueError(f"split {self.name!r}: the category {name!r} stands {both}; name it once")
+                seen[name] = part
+        for part in ("base", "novel"):
+            if not getattr(self, part):
+                raise ValueError(f"split {self.name!r} has no {part} categories")
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the three sets of names; order and wording of the rule do not matter."""
+        parts = [sorted(getattr(self, part)) for part in PARTS]
+        return hashlib.sha256(json.dumps([self.catalog, parts]).encode()).hexdigest()[:16]
+
+    @property
+    def holds_out_parents(self) -> bool:
+        return "parent" in self.rule
+
+    def select(self, catalog: Catalog, part: str) -> Catalog:
+        """The products of the base, validation or novel categories.
+
+        Raises:
+            ValueError: if ``part`` is none of these, or parents are shared where the rule says they are not.
+            CatalogError: if the catalog lacks a category of the split.
+        """
+        if part not in PARTS:
+            raise ValueError(f"part={part!r} is not one of {', '.join(PARTS)}")
+        self.check_parents(catalog)
+        return catalog.take_categories(getattr(self, part))
+
+    def check_parents(self, catalog: Catalog) -> None:
+        """Raise ValueError if the rule holds out whole parents and the catalog shows one on two sides."""
+        if not self.holds_out_parents:
+            return
+        parents = category_parents(catalog)
+        side: dict[str, str] = {}
+        for part in PARTS:
+            for name in getattr(self, part):
+                parent = parents.get(name)
+                if parent is not None and side.setdefault(parent, part) != part:
+                    raise ValueError(
+                        f"split {self.name!r} holds out whole parents, but {parent!r} has categories in both "
+                        f"{side[parent]} and {part} (there {name!r}); deal it to one side"
+                    )
+
+    def unnamed_categories(self, catalog: Catalog) -> tuple[str, ...]:
+        """The catalog's categories that the split does not name: they take no part."""
+        named = {name for part in PARTS for name in getattr(self, part)}
+        return tuple(name for name in catalog.categories if name not in named)
+
+
+def category_parents(catalog: Catalog) -> dict[str, str]:
+    """Each category's parent, for the categories that have one; the loaders leave one a category."""
+    known = catalog.frame[catalog.frame["parent"].notna()]
+    return dict(zip(known["category"], known["parent"], strict=True))
+
+
+def read_split(path_or_name: str | Path) -> Split:
+    """Read a split file, or one of ``data/splits/`` by its name.
+
+    Raises:
+        CatalogError: if there is no such file, or it is not a split.
+    """
+    path = _split_path(path_or_name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts = {part: tuple(content[part]) for part in PARTS}
+        words = {key: content[key] for key in ("catalog", "level", "rule")}
+        if not all(isinstance(name, str) for names in (*parts.values(), words.values()) for name in names):
+            raise ValueError("a name in it is not text")
+        return Split(path.stem, **words, **parts)
+    except KeyError as error:
+        raise CatalogError(f"{path}: a split needs the key {error}; see data/splits/ for examples") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise CatalogError(f"{path} cannot be read as a split: {error}") from None
+
+
+def _split_path(path_or_name: str | Path) -> Path:
+    path = Path(path_or_name)
+    if path.suffix == ".json":
+        return path
+    folders = (Path("data/splits"), Path(__file__).parents[1] / "data" / "splits")
+    for folder in folders:
+        if (folder / f"{path_or_name}.json").is_file():
+            return folder / f"{path_or_name}.json"
+    names = sorted({file.stem for folder in folders for file in folder.glob("*.json")})
+    raise CatalogError(f"no split named {path_or_name!r} in data/splits/ (there: {', '.join(names)}), nor a .json path")
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Write a split as JSON, in the form of the files in ``data/splits/``; the file appears whole or not at all."""
+    content = {key: value for key, value in asdict(split).items() if key != "name"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def random_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, min_groups: int = 25) -> Split:
+    """Shuffle the categories of at least ``min_groups`` near-duplicate groups once, and cut.
+
+    Raises:
+        CatalogError: if no base category would be left.
+    """
+    names = _shuffled(_large_enough(catalog, min_groups, n_novel + n_validation), seed)
+    rule = f"categories with at least {min_groups} groups; shuffled once with seed {seed} and cut"
+    return _cut(f"{catalog.name}_random", catalog, rule, names, n_novel, n_validation)
+
+
+def tail_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, min_groups: int = 25) -> Split:
+    """The smallest categories (in groups) are novel, the next validation, the largest base.
+
+    ``seed`` orders categories of equal size.
+
+    Raises:
+        CatalogError: if no base category would be left.
+    """
+    sizes = category_groups(catalog)
+    names = sorted(_shuffled(_large_enough(catalog, min_groups, n_novel + n_validation), seed), key=sizes.__getitem__)
+    rule = f"categories with at least {min_groups} groups ordered by groups (ties by seed {seed}): rarest novel, "
+    return _cut(f"{catalog.name}_tail", catalog, rule + "next validation, rest base", names, n_novel, n_validation)
+
+
+def parent_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, min_groups: int = 25) -> Split:
+    """Deal whole parents, shuffled once: to novel as long as they fit there, then to validation, the rest to base.
+
+    A parent that would exceed ``n_novel`` or ``n_validation`` goes on to the next part, so that novel and validation
+    may stay smaller than asked. A category without a parent counts as its own.
+
+    Raises:
+        CatalogError: if a part would be empty.
+    """
+    parents = category_parents(catalog)
+    families: dict[str, list[str]] = {}
+    for name in _large_enough(catalog, min_groups, n_novel + n_validation):
+        families.setdefault(parents.get(name, name), []).append(name)
+    room = {"novel": n_novel, "validation": n_validation, "base": len(catalog.categories)}
+    parts: dict[str, list[str]] = {part: [] for part in room}
+    for family in _shuffled(sorted(families), seed):
+        part = next(p for p in room if len(parts[p]) + len(families[family]) <= room[p])
+        parts[part] += families[family]
+    empty = [part for part in room if not parts[part] and room[part]]
+    if empty:
+        raise CatalogError(
+            f"{len(families)} parents leave no categories for {empty}: ask for other sizes or another seed"
+        )
+    rule = f"parents of categories with at least {min_groups} groups, shuffled once with seed {seed} and dealt whole"
+    return Split(
+        f"{catalog.name}_parent", catalog.name, "category", rule, **{p: tuple(sorted(n)) for p, n in parts.items()}
+    )
+
+
+def category_groups(catalog: Catalog) -> dict[str, int]:
+    """How many near-duplicate groups each category has: what an episode can draw from."""
+    return catalog.frame.groupby("category")["group"].nunique().to_dict()
+
+
+def _large_enough(catalog: Catalog, min_groups: int, held_out: int) -> list[str]:
+    names = [name for name, groups in category_groups(catalog).items() if groups >= min_groups]
+    if len(names) <= held_out:
+        raise CatalogError(
+            f"{len(names)} of {len(catalog.categories)} categories have at least {min_groups} groups, too few to hold "
+            f"out {held_out} and leave some as base: lower min_groups, n_novel or n_validation"
+        )
+    return sorted(names)
+
+
+def _shuffled(names: list[str], seed: int) -> list[str]:
+    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+
+
+def _cut(name: str, catalog: Catalog, rule: str, names: list[str], n_novel: int, n_validation: int) -> Split:
+    held_out = n_novel + n_validation
+    novel, validation, base = names[:n_novel], names[n_novel:held_out], names[held_out:]
+    parts = {"base": base, "validation": validation, "novel": novel}
+    return Split(name, catalog.name, "category", rule, **{part: tuple(sorted(n)) for part, n in parts.items()})
