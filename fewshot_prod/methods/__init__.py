@@ -1,0 +1,13 @@
+"""Few-shot methods: each turns a pool and a batch of episodes into logits (E, Q, n_way).
+
+Add one by writing its file and its line here. ``needs`` says what the pool is: "features", float32 (N, D), or
+"inputs", a ProductInputs.
+"""
+
+from __future__ import annotations
+
+from fewshot_prod.methods.nearest_centroid import NearestCentroid
+
+METHODS = {
+    "nearest_centroid": NearestCentroid,
+}

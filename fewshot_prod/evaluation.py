@@ -1,0 +1,166 @@
+"""Accuracy of a method over many episodes, with intervals, and macro precision, recall and F1."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.inputs import ProductInputs
+
+LOGITS_AT_ONCE = 2**24  # 64 MB
+Z95 = 1.96  # two-sided 95 % quantile of the normal distribution
+
+
+class Method(Protocol):
+    needs: str
+    transductive: bool
+
+    def __call__(self, pool: Tensor | ProductInputs, episodes: EpisodeBatch) -> Tensor: ...
+
+
+class Sampler(Protocol):
+    def sample(self, start: int, stop: int) -> EpisodeBatch: ...
+
+
+@dataclass(frozen=True)
+class EpisodeScores:
+    """What ``evaluate`` measured over n episodes.
+
+    Args:
+        accuracy: float64 (n,), share of an episode's queries that are right, 0 to 1.
+        categories: int64 (C,), the category ids that stood behind a label, sorted.
+        confusion: int64 (C, C), queries of all episodes together: row = true category, column = predicted.
+        seconds: wall-clock time, drawing included.
+    """
+
+    accuracy: np.ndarray
+    categories: np.ndarray
+    confusion: np.ndarray
+    seconds: float
+
+    @property
+    def precision(self) -> np.ndarray:
+        """float64 (C,), right among the queries predicted as the category; 0 where there are none."""
+        return _ratio(self.confusion.diagonal(), self.confusion.sum(0))
+
+    @property
+    def recall(self) -> np.ndarray:
+        """float64 (C,), right among the queries of the category; 0 where there are none."""
+        return _ratio(self.confusion.diagonal(), self.confusion.sum(1))
+
+    @property
+    def f1(self) -> np.ndarray:
+        """float64 (C,), harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN)."""
+        return _ratio(2 * self.confusion.diagonal(), self.confusion.sum(0) + self.confusion.sum(1))
+
+    @property
+    def macro_precision(self) -> float:
+        """Plain mean over categories, so that each counts the same however often it was drawn."""
+        return float(self.precision.mean())
+
+    @property
+    def macro_recall(self) -> float:
+        return float(self.recall.mean())
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over categories of their F1 (not the F1 of the means)."""
+        return float(self.f1.mean())
+
+
+def evaluate(
+    method: Method,
+    pool: Tensor | ProductInputs,
+    sampler: Sampler,
+    n_episodes: int,
+    *,
+    chunk: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> EpisodeScores:
+    """Score ``method`` on the sampler's first ``n_episodes`` episodes.
+
+    Args:
+        pool: what the method needs, features float32 (N, D) or inputs, of the rows that the sampler speaks of.
+        chunk: episodes at a time; None keeps a chunk's logits below 64 MB (one at a time for adapting methods).
+        progress: called with (episodes done, n_episodes) after each chunk.
+
+    Raises:
+        ValueError: if ``n_episodes`` is not positive, or a logit is not finite.
+    """
+    if n_episodes < 1:
+        raise ValueError(f"n_episodes is {n_episodes}: give at least 1")
+    started = time.perf_counter()
+    if chunk is None:
+        first = sampler.sample(0, 1)
+        chunk = max(1, LOGITS_AT_ONCE // (first.query.numel() * first.n_way)) if method.needs == "features" else 1
+    accuracy, truths, guesses = [], [], []
+    # An adapting method needs gradients to adapt.
+    with torch.no_grad() if method.needs == "features" else nullcontext():
+        for start in range(0, n_episodes, chunk):
+            episodes = sampler.sample(start, min(start + chunk, n_episodes))
+            if isinstance(pool, Tensor):
+                episodes = episodes.to(pool.device)
+            logits = method(pool, episodes).detach()
+            if not bool(torch.isfinite(logits).all()):
+                raise ValueError(f"{type(method).__name__} gave logits that are not finite: lower its learning rate")
+            guess = logits.argmax(2)
+            mask = torch.ones_like(guess, dtype=torch.bool) if episodes.query_mask is None else episodes.query_mask
+            right = (guess == episodes.query_labels) & mask
+            accuracy.append((right.sum(1).double() / mask.sum(1)).cpu())
+            classes = episodes.classes
+            if classes is None:
+                classes = torch.arange(episodes.n_way, device=guess.device).expand(len(episodes), -1)
+            truths.append(classes.gather(1, episodes.query_labels)[mask].cpu())
+            guesses.append(classes.gather(1, guess)[mask].cpu())
+            if progress is not None:
+                progress(start + len(episodes), n_episodes)
+    categories, confusion = _confusion(torch.cat(truths).numpy(), torch.cat(guesses).numpy())
+    return EpisodeScores(torch.cat(accuracy).numpy(), categories, confusion, time.perf_counter() - started)
+
+
+def mean_ci95(values: ArrayLike) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval over episodes, 1.96 s / sqrt(n) with the sample deviation s.
+
+    Raises:
+        ValueError: if there are fewer than two values, which say nothing about spread.
+
+    Example:
+        >>> mean_ci95([0.5, 0.7, 0.6, 0.6])
+        (0.6, 0.08001...)
+    """
+    values = np.asarray(values, np.float64)
+    if values.size < 2:
+        raise ValueError(f"{values.size} value has no interval: give at least two episodes")
+    return float(values.mean()), float(Z95 * values.std(ddof=1) / np.sqrt(values.size))
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
+    """Mean and 95 % half-width of ``a - b`` over the same episodes; an interval without zero means a real difference.
+
+    Raises:
+        ValueError: if the two are not of equal length, hence not of the same episodes.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"{a.size} and {b.size} episodes cannot be paired: evaluate both on the same ones")
+    return mean_ci95(a - b)
+
+
+def _confusion(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted category ids (C,) and counts (C, C) of (true, predicted)."""
+    categories, position = np.unique(np.concatenate([truth, guess]), return_inverse=True)
+    n, (row, column) = len(categories), position.reshape(2, -1)
+    return categories, np.bincount(row * n + column, minlength=n * n).reshape(n, n)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
