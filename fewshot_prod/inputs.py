@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fewshot_prod.catalog import Catalog
+    from fewshot_prod.catalog.titles import TitleTokenizer
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,31 @@ class ProductInputs:
 
     def _fields(self) -> tuple[Tensor | None, ...]:
         return (self.images, self.has_image, self.tokens, self.lengths)
+
+
+def catalog_inputs(
+    catalog: Catalog,
+    *,
+    image_size: tuple[int, int] | None = None,
+    tokenizer: TitleTokenizer | None = None,
+    mask: Callable[[str], str] | None = None,
+) -> ProductInputs:
+    """A whole catalog as encoder inputs, row by row.
+
+    Args:
+        image_size: (H, W) in pixels; None leaves the images out.
+        tokenizer: None leaves the titles out.
+        mask: applied to every title first, see :func:`fewshot_prod.catalog.titles.class_word_masker`.
+    """
+    images = has_image = tokens = lengths = None
+    if image_size is not None:
+        from fewshot_prod.catalog.images import image_array
+
+        images = torch.from_numpy(image_array(catalog, image_size))
+        has_image = torch.from_numpy(catalog.frame["image"].notna().to_numpy(bool))
+    if tokenizer is not None:
+        titles = catalog.titles
+        if mask is not None:
+            titles = [None if title is None else mask(title) for title in titles]
+        tokens, lengths = tokenizer.encode(titles)
+    return ProductInputs(images, has_image, tokens, lengths)
