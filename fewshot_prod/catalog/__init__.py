@@ -18,9 +18,10 @@ from typing import Any
 from fewshot_prod.catalog.catalog import Catalog, CatalogError, Problem, Product
 from fewshot_prod.catalog.fashion import load_fashion
 from fewshot_prod.catalog.grocery import load_grocery
+from fewshot_prod.catalog.summary import summary
 from fewshot_prod.catalog.table import load_table
 
-__all__ = ["SOURCES", "Catalog", "CatalogError", "Problem", "Product", "data_folder", "load_catalog"]
+__all__ = ["SOURCES", "Catalog", "CatalogError", "Problem", "Product", "data_folder", "load_catalog", "summary"]
 
 
 def load_synthetic(root: Path | None = None, *, strict: bool = False, **options: Any) -> Catalog:

@@ -47,15 +47,14 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
     if len(set(header)) < len(header):
         repeated = sorted({field for field in header if header.count(field) > 1})
         raise CatalogError(f"{path}:{line}: the header names the columns {repeated} more than once; rename them")
-    return header, [(n, fields, why or _fault(fields, len(header))) for n, fields, why in records]
+    return header, [(n, fields, why or _fault(fields, len(header), encoding)) for n, fields, why in records]
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return data
 
 
 def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
@@ -77,9 +76,9 @@ def _following(lines: list[str], start: int) -> Iterator[str]:
     return (lines[i] for i in range(start, len(lines)))
 
 
-def _fault(fields: list[str], expected: int) -> str | None:
+def _fault(fields: list[str], expected: int, encoding: str) -> str | None:
     if any(_undecodable(field) for field in fields):
-        return f"text not UTF-8: {ascii(next(f for f in fields if _undecodable(f)))[:80]}"
+        return f"text not {encoding.upper().removesuffix('-SIG')}: {ascii(next(f for f in fields if _undecodable(f)))[:80]}"
     if len(fields) != expected:
         remedy = "quote fields that contain the delimiter" if len(fields) > expected else "fields are missing"
         return f"broken line: {len(fields)} fields where the header has {expected}; {remedy}"

@@ -1,0 +1,55 @@
+"""A folder of pictures per category, read as rows."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+from fewshot_prod.catalog.catalog import CatalogError
+from fewshot_prod.catalog.rows import Row
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})
+
+
+def read_folder_tree(root: Path) -> list[Row]:
+    """One row a file under ``root``, in the order of their paths; files that are no pictures are bad rows.
+
+    The category is the folder that the picture lies in, the parent the folder above it. Where two folders of the
+    same name lie in different parents, their categories are named ``parent/folder``. If all top folders are called
+    train, val, test or the like, they are the split. Hidden files and folders are not looked at.
+
+    Raises:
+        CatalogError: if there is no file.
+    """
+    paths = sorted(path.relative_to(root) for path in _files(root))
+    if not paths:
+        raise CatalogError(f"{root} holds neither a table (.csv, .tsv, .parquet) nor folders of pictures")
+    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
+    skip = 1 if tops and {top.lower() for top in tops} <= SPLITS else 0
+    locations = {path: path.parts[skip:-1] for path in paths}
+    parents = defaultdict(set)
+    for folders in locations.values():
+        parents[folders[-1:]].add(folders[-2:-1])
+    rows = []
+    for path, folders in locations.items():
+        row = Row(path.as_posix(), product_id=path.as_posix(), image=path.as_posix())
+        rows.append(row)
+        row.split = path.parts[0] if skip and len(path.parts) > 1 else None
+        row.category = "/".join(folders[-2:] if len(parents[folders[-1:]]) > 1 else folders[-1:])
+        row.parent = folders[-2] if len(folders) > 1 else None
+        if not path.as_posix().isprintable() or any("\ud800" <= c <= "\udfff" for c in path.as_posix()):
+            row.place, row.reason = ascii(path.as_posix()), "text not UTF-8: the file's name cannot be read"
+        elif path.suffix.lower() not in PICTURES:
+            row.reason = f"not a picture: {path.suffix or 'no suffix'}; expected {', '.join(sorted(PICTURES))}"
+    return rows
+
+
+def _files(root: Path) -> list[Path]:
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [Path(folder, n) for n in names if not n.startswith(".") and n.lower() not in LEFT_BY_SYSTEMS]
+    return found

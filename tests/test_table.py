@@ -1,0 +1,293 @@
+"""The source "table": what users bring, mistakes included."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fewshot_prod.catalog import CatalogError, load_catalog, summary
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_PROD_CACHE", str(tmp_path / "cache"))
+
+
+def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (12, 16)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def save_bomb(path: Path, side: int = 33_000) -> None:
+    """A PNG of a few hundred bytes whose header promises side x side RGB pixels (3 GB)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+
+
+PLANTED = {  # line -> (the line, kind of problem or None)
+    2: (b"a1,img/0.png,Red cup,cup,x", None),
+    3: (b'a2,img/1.png,"Blue, big', None),  # a quoted comma and a quoted line break: lines 3 and 4 are one row
+    4: (b'cup",cup,x', None),
+    5: (b"a3,img/none.png,Green cup,cup,x", "image missing"),
+    6: (b"a4,img/half.jpg,Half a cup,cup,x", "image truncated"),
+    7: (b"a5,img/bomb.png,Huge cup,cup,x", "image too large"),
+    8: (b"a6,,,cup,x", "nothing to see"),
+    9: (b"a1,img/2.png,Second a1,cup,x", "id repeated"),
+    10: (b"a7,img/2.png,Cup, with comma,cup,x", "broken line"),
+    11: (b"a8,img/2.png,cup", "broken line"),
+    12: (b"a9,img/2.png,Tasse \xe9l\xe9gante,cup,x", "text not UTF-8"),
+    13: (b"b1,img/2.png,No label,,x", "category empty"),
+    14: (b"", None),  # blank lines are no rows
+    15: (b"b2,https://shop.example/2.png,Cup by link,cup,x", "image is a URL"),
+    16: (b'b3,"img/2.png,Quote never closed,cup,x', "broken line"),
+    17: (b"b4,img,A folder,cup,x", "image unreadable"),
+    18: (b"b5,img/text.png,Not a picture,cup,x", "image unreadable"),
+    19: (b"b6,img\\2.png,NA,plate,x", None),  # a Windows path; NA is a missing title
+    20: (b"b7,,Title only,plate,x", None),
+    21: ("b8,img/3.png,红色 杯子,杯子,x".encode(), None),
+    22: (b"b9,img/\x00.png,Zero byte,cup,x", "image unreadable"),
+    23: (b"c1,img/empty.png,Empty file,cup,x", "image unreadable"),
+}
+
+
+@pytest.fixture
+def planted(tmp_path) -> Path:
+    for i in range(4):
+        save_picture(tmp_path / f"img/{i}.png", seed=i)
+    whole = save_picture(tmp_path / "img/whole.jpg", size=(64, 64)).read_bytes()
+    (tmp_path / "img/half.jpg").write_bytes(whole[: len(whole) // 2])
+    save_bomb(tmp_path / "img/bomb.png")
+    (tmp_path / "img/text.png").write_text("not a picture")
+    (tmp_path / "img/empty.png").write_bytes(b"")
+    lines = [b"id,image,title,category,colour", *(line for line, _ in PLANTED.values())]
+    path = tmp_path / "shop.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines) + b"\r\n")
+    return path
+
+
+def test_every_planted_mistake_is_reported_with_line_and_reason(planted):
+    catalog = load_catalog("table", planted)
+    found = {int(p.row.removeprefix("shop.csv:")): p.reason.split(":")[0] for p in catalog.problems}
+    assert found == {line: kind for line, (_, kind) in PLANTED.items() if kind}
+    assert catalog.frame["product_id"].tolist() == ["a1", "a2", "b6", "b7", "b8"]
+    assert catalog.rows_read == len(catalog) + len(catalog.problems)
+    rows = catalog.frame.set_index("product_id")
+    assert rows.loc["a2", "title"] == "Blue, big\r\ncup"
+    assert rows.loc["b6", "title"] is None and rows.loc["b6", "image"] == "img/2.png"
+    assert rows.loc["b7", "image"] is None
+    assert rows.loc["b8", "category"] == "杯子"
+    assert rows["colour"].tolist() == ["x"] * 5
+
+
+def test_problem_messages_name_value_and_remedy(planted):
+    reasons = {p.row: p.reason for p in load_catalog("table", planted).problems}
+    assert reasons["shop.csv:5"] == "image missing: img/none.png"
+    assert "(1089000000 pixels)" in reasons["shop.csv:7"] and reasons["shop.csv:7"].endswith("scale it down")
+    assert reasons["shop.csv:9"] == "id repeated: 'a1' stands at shop.csv:2 already"
+    assert "6 fields where the header has 5; quote fields" in reasons["shop.csv:10"]
+    assert reasons["shop.csv:16"] == "broken line: a quote is opened and never closed"
+
+
+def test_summary_counts_the_problems_by_kind(planted):
+    text = summary(load_catalog("table", planted))
+    assert "left out: 15 of 20 rows" in text
+    assert "3 x broken line" in text and "4 x image unreadable" in text
+    assert "shop.csv:5: image missing: img/none.png" in text
+    assert "... and 1 more" in text
+
+
+def test_reading_twice_gives_the_same(planted):
+    first, second = load_catalog("table", planted), load_catalog("table", planted)
+    pd.testing.assert_frame_equal(first.frame, second.frame)
+    assert first.problems == second.problems and first.fingerprint == second.fingerprint
+
+
+def test_strict_stops_at_the_first_bad_row(planted):
+    with pytest.raises(CatalogError, match=r"^shop\.csv:5: image missing: img/none\.png \(14 more bad rows"):
+        load_catalog("table", planted, strict=True)
+
+
+def test_a_replaced_picture_is_looked_at_again(planted):
+    load_catalog("table", planted)
+    save_picture(planted.parent / "img/none.png", seed=9)
+    catalog = load_catalog("table", planted)
+    assert "a3" in set(catalog.frame["product_id"])
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_line_ends_and_delimiters(tmp_path, newline, delimiter):
+    lines = [["name", "class"], ["Red cup", "cup"], ["Lid"], ["Blue plate", "plate"]]
+    path = tmp_path / "t.csv"
+    path.write_text(newline.join(delimiter.join(line) for line in lines), newline="")
+    catalog = load_catalog("table", path)
+    assert catalog.titles == ["Red cup", "Blue plate"]
+    assert [p.row for p in catalog.problems] == ["t.csv:3"]
+
+
+def test_a_quote_left_open_costs_one_row_even_before_many(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"Cup {i},cup" for i in range(20_000)]
+    rows[1] = '"Cup 1,cup'
+    path.write_text("\n".join(["title,category", *rows]))
+    catalog = load_catalog("table", path)
+    assert len(catalog) == 19_999
+    assert [p.row for p in catalog.problems] == ["t.csv:3"]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Image Path,Product_Name,ARTICLE TYPE,SKU", ("1.png", "Cup", "cup", "7")),
+        ("filename,displayName,Label,Item-ID", ("1.png", "Cup", "cup", "7")),
+        ("图片路径,商品标题,类目,商品编号", ("1.png", "Cup", "cup", "7")),
+    ],
+)
+def test_columns_are_found_by_their_usual_names(tmp_path, header, expected):
+    save_picture(tmp_path / "1.png")
+    (tmp_path / "t.csv").write_text(f"{header}\n1.png,Cup,cup,7\n", encoding="utf-8")
+    row = load_catalog("table", tmp_path).frame.iloc[0]
+    assert (row["image"], row["title"], row["category"], row["product_id"]) == expected
+
+
+def test_columns_named_by_the_user(tmp_path):
+    (tmp_path / "t.tsv").write_text("title\tslogan\tkind\tfamily\tpart\timage\nA\tBest cup\tcup\tware\ttest\tblue\n")
+    options = {"title_column": "slogan", "category_column": "Kind", "parent_column": "family", "split_column": "part"}
+    with pytest.raises(CatalogError, match=r"has no usable row.*t\.tsv:2: image missing: blue"):
+        load_catalog("table", tmp_path / "t.tsv", **options)
+    catalog = load_catalog("table", tmp_path / "t.tsv", **options, image_column="")
+    row = catalog.frame.iloc[0]
+    assert (row["title"], row["category"], row["parent"], row["split"]) == ("Best cup", "cup", "ware", "test")
+    assert row["title_in_table"] == "A" and row["image_in_table"] == "blue" and row["image"] is None
+    assert row["product_id"] == "line-2"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"title,category\nA,cup\n", {"title_column": "titel"}, r"column unknown: 'titel' \(did you mean 'title'\?\)"),
+        (b"title,colour\nA,red\n", {}, r"no column looks like a category; name it with category_column"),
+        (b"colour,category\nred,cup\n", {}, r"no column looks like an image path or a title"),
+        (b"title,category\n", {}, r"has no usable row$"),
+        (b"", {}, r"the header cannot be read: the file is empty"),
+        (b"title,category,title\nA,cup,B\n", {}, r"names the columns \['title'\] more than once"),
+        ("标题,类目\n杯,杯子\n".encode("gbk"), {}, r"not UTF-8: save it as UTF-8, or pass its encoding"),
+        ("title,category\nA,cup\n".encode("utf-16"), {}, r"not UTF-8: save it as UTF-8, or pass its encoding"),
+        (b"title,category\nA,cup\n", {"encoding": "utf-99"}, r"cannot be read as utf-99"),
+        (b"title,category\nA,cup\n", {"colour_column": "x"}, r"no options \['colour_column'\]; it has \['image_col"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(tmp_path, content, options, message):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(CatalogError, match=message):
+        load_catalog("table", path, **options)
+
+
+def test_other_encodings(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("标题,类目\n红色杯子,杯子\n".encode("gb18030"))
+    assert load_catalog("table", path, encoding="gb18030").titles == ["红色杯子"]
+
+
+def test_unlabelled_items(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("id,title\n1,Red cup\n2,\n3,Blue plate\n")
+    catalog = load_catalog("table", path, labelled=False)
+    assert catalog.frame["product_id"].tolist() == ["1", "3"]
+    assert catalog.categories == ("",)
+    assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("items.csv:3", "nothing to see")]
+
+
+def test_near_duplicates_share_a_group_with_the_users_own(tmp_path):
+    for name, seed in [("a", 0), ("b", 1), ("c", 1), ("d", 2)]:
+        save_picture(tmp_path / f"{name}.png", seed)
+    Image.open(tmp_path / "a.png").save(tmp_path / "same_pixels.bmp")
+    rows = ["image,title,category,group", "a.png,One,cup,", "same_pixels.bmp,Two,plate,", "b.png,three,cup,g"]
+    rows += ["c.png,Four,cup,", "d.png,FIVE,cup,g", "d.png,Six,cup,", ",one,plate,", ", ONE ,cup,", ",Seven,cup,"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    assert load_catalog("table", tmp_path).groups.tolist() == [0, 0, 1, 1, 1, 1, 2, 0, 3]
+
+
+def test_a_category_has_one_parent(tmp_path):
+    (tmp_path / "t.csv").write_text("title,category,parent\nA,cup,ware\nB,cup,gift\nC,cup,ware\nD,cup,\n")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.frame["parent"].tolist() == ["ware"] * 4
+    assert [(p.row, p.reason) for p in catalog.notes] == [
+        ("t.csv:3", "parent changed: 'gift' to 'ware', as most of 'cup'")
+    ]
+
+
+def test_parquet_gives_the_same_as_csv(planted):
+    good = {"id": [1, 2, None], "image": ["img/0.png", None, "img/9.png"], "title": ["A", "B", "C"]}
+    frame = pd.DataFrame(good | {"category": pd.Categorical(["cup", "plate", "cup"])})
+    frame.to_parquet(planted.parent / "t.parquet")
+    frame.astype({"id": "Int64"}).to_csv(planted.parent / "t.csv", index=False)
+    parquet, text = (load_catalog("table", planted.parent / f"t.{kind}") for kind in ("parquet", "csv"))
+    pd.testing.assert_frame_equal(parquet.frame, text.frame)
+    assert parquet.frame["product_id"].tolist() == ["1", "2"]
+    assert [(p.row, p.reason) for p in parquet.problems] == [("t.parquet:3", "image missing: img/9.png")]
+
+
+def test_parquet_cells_that_are_no_text(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.array([b"cup", b"\xff\xfe", b"plate"]).view(pa.binary()).cast(pa.string(), safe=False)
+    titles = pa.array([["a list"], None, None])
+    pq.write_table(pa.table({"category": text, "title": titles, "image": ["0.png"] * 3}), tmp_path / "t.parquet")
+    save_picture(tmp_path / "0.png")
+    catalog = load_catalog("table", tmp_path)
+    assert [p.reason.split(":")[0] for p in catalog.problems] == ["cell not text", "text not UTF-8"]
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(CatalogError, match="cannot be read as Parquet"):
+        load_catalog("table", tmp_path)
+
+
+def test_a_folder_per_category(tmp_path):
+    for i, name in enumerate(
+        ["train/ware/cup/1.png", "train/ware/plate/1.jpg", "test/gift/cup/2.png", "test/gift/x.txt"]
+    ):
+        save_picture(tmp_path / name, seed=i) if i < 3 else (tmp_path / name).write_text("hello")
+    (tmp_path / "train/.hidden").write_text("")
+    catalog = load_catalog("table", tmp_path)
+    columns = ["product_id", "category", "parent", "split", "image"]
+    assert catalog.frame[columns].values.tolist() == [
+        ["test/gift/cup/2.png", "gift/cup", "gift", "test", "test/gift/cup/2.png"],
+        ["train/ware/cup/1.png", "ware/cup", "ware", "train", "train/ware/cup/1.png"],
+        ["train/ware/plate/1.jpg", "plate", "ware", "train", "train/ware/plate/1.jpg"],
+    ]
+    assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("test/gift/x.txt", "not a picture")]
+
+
+def test_pictures_outside_any_category(tmp_path):
+    save_picture(tmp_path / "cups/1.png")
+    save_picture(tmp_path / "2.png", 2)
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.categories == ("cups",)
+    assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("2.png", "category empty")]
+
+
+def test_a_root_that_is_no_table(tmp_path):
+    with pytest.raises(CatalogError, match=r"no table at .*/nowhere: give a \.csv, \.tsv or \.parquet file"):
+        load_catalog("table", tmp_path / "nowhere")
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "b.tsv").write_text("x")
+    with pytest.raises(CatalogError, match=r"holds several tables, \['a\.csv', 'b\.tsv'\]"):
+        load_catalog("table", tmp_path)
+    (tmp_path / "sheet.xlsx").write_text("x")
+    with pytest.raises(CatalogError, match=r"cannot read \.xlsx; save it as CSV or Parquet"):
+        load_catalog("table", tmp_path / "sheet.xlsx")
