@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training returns: the chosen encoder (eval mode), one dict an evaluation, and what it cost."""
+    """What training returns.
+
+    Args:
+        encoder: of the chosen evaluation, in eval mode.
+        history: one dict an evaluation.
+        images_seen: products shown, each time counted.
+        seconds: wall-clock time, evaluations and earlier parts of a resumed run included.
+        head: arguments with which a method continues what was meta-trained; empty after pretraining.
+    """
 
     encoder: ProductEncoder
     history: list[dict[str, float]]
     images_seen: int
     seconds: float
+    head: dict[str, float | int | bool | str] = field(default_factory=dict)
 
 
 def seed_step(seed: int, *position: int) -> torch.Generator:

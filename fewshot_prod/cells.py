@@ -1,0 +1,310 @@
+"""Measure the cells of a table: encoders by recipe, methods on the same novel episodes, one record a cell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot_prod.catalog import Catalog
+from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
+from fewshot_prod.features import cached_features
+from fewshot_prod.methods import METHODS
+from fewshot_prod.provenance import device_name
+from fewshot_prod.recipes import Prepared, prepare_encoder
+from fewshot_prod.results import (
+    Record,
+    append_record,
+    cell,
+    cell_key,
+    difference,
+    load_episode_accuracy,
+    measured,
+    read_records,
+    save_episode_accuracy,
+)
+from fewshot_prod.splits import Split
+
+CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Args:
+        name: unique in the table.
+        recipe: a key of ``RECIPES``.
+        method: a key of ``METHODS``.
+        options: hyperparameters of the method.
+        against: names of earlier rows with which it is compared episode by episode.
+    """
+
+    name: str
+    recipe: str
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    against: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Columns of a table: what an episode is."""
+
+    n_way: int | str
+    n_shot: int
+    n_query: int = 15
+    query_distribution: str = "balanced"
+
+    def __str__(self) -> str:
+        way = "all-way" if self.n_way == "all" else f"{self.n_way}-way"
+        return f"{way} {self.n_shot}-shot" + ("" if self.query_distribution == "balanced" else " imbalanced")
+
+
+class Pools:
+    """The novel products as one encoder sees them, embedded or read when first asked for."""
+
+    def __init__(self, prepared: Prepared, catalog: Catalog, split: Split) -> None:
+        self.prepared, self.catalog, self.split = prepared, catalog, split
+        self._made: dict[str, Any] = {}
+
+    def novel_inputs(self) -> Any:
+        return self._once("inputs", lambda: self.prepared.inputs(self.split.select(self.catalog, "novel")))
+
+    def novel_features(self) -> Tensor:
+        return self._once("features", lambda: self._embed("novel", self.novel_inputs()))
+
+    def center(self) -> Tensor:
+        """Mean feature of the base classes, float32 (D,)."""
+        return self._once("center", self._center)
+
+    def _center(self) -> Tensor:
+        base = self.split.select(self.catalog, "base")
+        step = max(1, len(base) // CENTER_PRODUCTS)
+        sample = base.take(torch.arange(0, len(base), step).numpy())
+        return self._embed("base", self.prepared.inputs(sample)).mean(0)
+
+    def _embed(self, part: str, inputs: Any) -> Tensor:
+        facts = self.prepared.facts
+        key = [part, self.catalog.fingerprint, self.split.fingerprint, facts["image_size"], facts["masked_classes"]]
+        return cached_features(self.prepared.encoder, inputs, inputs_key=str(key), precision=facts["precision"])
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+
+def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
+    """A method ready for ``prepared``'s encoder: what it was meta-trained with, then ``options``.
+
+    Raises:
+        ValueError: for an unknown method.
+    """
+    if name not in METHODS:
+        raise ValueError(f"no method {name!r}; there are {', '.join(METHODS)}")
+    method = METHODS[name]
+    known = {f.name for f in fields(getattr(method, "func", method))}
+    arguments = {k: v for k, v in prepared.facts["head"].items() if k in known} | options
+    if "encoder" in known:
+        arguments["encoder"] = prepared.encoder
+    if "center" in known:
+        arguments["center"] = center()
+    if "precision" in known:
+        arguments.setdefault("precision", prepared.facts["precision"])
+    return method(**arguments)
+
+
+def hyperparameters(method: Any) -> dict[str, Any]:
+    """The plain fields of a method, as they stand in its record."""
+    values = {f.name: getattr(method, f.name) for f in fields(method)}
+    return {k: v for k, v in values.items() if v is None or isinstance(v, (bool, int, float, str, list, tuple))}
+
+
+def measure_table(
+    experiment: str,
+    rows: Sequence[Row],
+    settings: Sequence[Setting],
+    *,
+    catalog: Catalog,
+    split: Split,
+    seeds: Sequence[int],
+    results: Path,
+    runs: Path,
+    n_episodes: int = 10_000,
+    n_episodes_adapting: int = 200,
+    episode_seed: int = 0,
+    overrides: dict[str, Any] | None = None,
+    report: Callable[[str], None] = print,
+) -> list[str]:
+    """Measure every (row, setting, seed) that ``results`` lacks; encoders that do not exist yet are trained.
+
+    Args:
+        results: the JSONL file; finished cells in it are skipped, so that the same call goes on after a stop.
+        runs: folder of trained encoders and per-episode accuracies.
+        n_episodes: of feature methods.
+        n_episodes_adapting: of adapting methods, the first ones of the same sequence.
+        overrides: training options that win over the recipes' (for smoke runs).
+
+    Returns:
+        One line for each failed cell. A setting that the novel classes are too small for is reported, not failed.
+    """
+    done = {cell_key(r): r for r in read_records(results)} if results.exists() else {}
+    episodes_folder = runs / "episode_accuracy"
+    failures: list[str] = []
+    total, count, started = len(rows) * len(settings) * len(seeds), 0, time.perf_counter()
+    measured_now = 0
+    for seed in seeds:
+        cells: dict[tuple[str, Setting], Record] = {}
+        pools: dict[str, Pools] = {}
+        for row in rows:
+            try:
+                if row.recipe not in pools:
+                    prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
+                    pools[row.recipe] = Pools(prepared, catalog, split)
+                pool = pools[row.recipe]
+                method = build_method(row.method, pool.prepared, pool.center, **row.options)
+            except Exception as error:
+                failures.append(f"{row.name}, seed {seed}: {type(error).__name__}: {error}")
+                count += len(settings)
+                continue
+            for setting in settings:
+                count += 1
+                where = f"[{count}/{total}] seed {seed}  {row.name}  {setting}"
+                try:
+                    sampler = novel_sampler(catalog, split, setting, episode_seed)
+                except ValueError as error:
+                    report(f"{where}: not possible here: {error}")
+                    continue
+                n = n_episodes if method.needs == "features" else min(n_episodes, n_episodes_adapting)
+                planned = describe(experiment, row, setting, method, pool, seed, n, episode_seed)
+                key = cell_key(planned)
+                if key in done and (episodes_folder / f"{key}.npz").exists():
+                    cells[row.name, setting] = done[key]
+                    report(f"{where}: done before")
+                    continue
+                try:
+                    inputs = pool.novel_features() if method.needs == "features" else pool.novel_inputs()
+                    scores = evaluate(method, inputs, sampler, n, progress=heartbeat(where, report))
+                    record = finish(planned, scores, pool, sampler)
+                    save_episode_accuracy(episodes_folder, key, scores.accuracy)
+                    append_record(results, record)
+                except Exception as error:
+                    failures.append(f"{row.name}, {setting}, seed {seed}: {type(error).__name__}: {error}")
+                    continue
+                cells[row.name, setting] = done[key] = record
+                measured_now += 1
+                left = (time.perf_counter() - started) / count * (total - count) / 60
+                report(
+                    f"{where}: {100 * record['accuracy']:.2f} ± {100 * record['ci95']:.2f} %"
+                    f"  ({scores.seconds:.1f} s, about {left:.0f} min left)"
+                )
+        compare(rows, settings, cells, episodes_folder, done, results)
+    report(f"{measured_now} cells measured, {len(failures)} failed; records in {results}")
+    return failures
+
+
+def novel_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int) -> EpisodeSampler:
+    novel = split.select(catalog, "novel")
+    return EpisodeSampler(
+        novel.category_ids,
+        novel.groups,
+        n_way=setting.n_way,
+        n_shot=setting.n_shot,
+        n_query=setting.n_query,
+        seed=seed,
+        query_distribution=setting.query_distribution,
+    )
+
+
+def describe(
+    experiment: str, row: Row, setting: Setting, method: Any, pool: Pools, seed: int, n_episodes: int, episode_seed: int
+) -> Record:
+    """The cell before it is measured: everything that its key is made of."""
+    facts, encoder = pool.prepared.facts, pool.prepared.encoder
+    return cell(
+        experiment=experiment,
+        catalog=pool.catalog.name,
+        split=pool.split.name,
+        method=row.method,
+        encoder=row.recipe,
+        fusion=(encoder.config.get("fusion") or {}).get("kind"),
+        modality=encoder.modality,
+        mask_class_words=bool(facts["masked_classes"]) if "title" in encoder.modality else None,
+        n_way=setting.n_way,
+        n_shot=setting.n_shot,
+        n_query=setting.n_query,
+        query_distribution=setting.query_distribution,
+        n_episodes=n_episodes,
+        episode_seed=episode_seed,
+        train_seed=None if facts["stage"] == "none" else seed,
+        transductive=method.transductive,
+        norm=getattr(method, "norm", "frozen"),
+        pretrained_on=facts["pretrained_on"],
+        images_seen=facts["images_seen"],
+        config={"row": row.name, "method": hyperparameters(method), "training": facts["training"]},
+        catalog_fingerprint=pool.catalog.fingerprint,
+        split_fingerprint=pool.split.fingerprint,
+        encoder_hash=encoder_hash(encoder),
+    )
+
+
+def finish(planned: Record, scores: EpisodeScores, pool: Pools, sampler: EpisodeSampler) -> Record:
+    mean, half = mean_ci95(scores.accuracy)
+    names = pool.split.select(pool.catalog, "novel").categories
+    return measured(
+        planned,
+        accuracy=mean,
+        ci95=half,
+        macro_precision=scores.macro_precision,
+        macro_recall=scores.macro_recall,
+        macro_f1=scores.macro_f1,
+        skipped={names[c]: n for c, n in sampler.skipped.items()},
+        train_seconds=pool.prepared.facts["train_seconds"],
+        eval_seconds=scores.seconds,
+        device=device_name(),
+    )
+
+
+def compare(
+    rows: Sequence[Row],
+    settings: Sequence[Setting],
+    cells: dict[tuple[str, Setting], Record],
+    episodes_folder: Path,
+    done: dict[str, Record],
+    results: Path,
+) -> None:
+    """Append the paired differences that ``Row.against`` asks for, over the episodes that both cells have."""
+    for row in rows:
+        for other in row.against:
+            for setting in settings:
+                a, b = cells.get((row.name, setting)), cells.get((other, setting))
+                if a is None or b is None:
+                    continue
+                first, second = (load_episode_accuracy(episodes_folder, cell_key(c)) for c in (a, b))
+                n = min(len(first), len(second))
+                mean, half = paired_difference(first[:n], second[:n])
+                record = difference(a, b, mean=mean, ci95=half)
+                if cell_key(record) not in done:
+                    append_record(results, record)
+
+
+def heartbeat(where: str, report: Callable[[str], None], every: float = 20.0) -> Callable[[int, int], None]:
+    """A progress callback that reports at most every ``every`` seconds, with the time left."""
+    started = last = time.perf_counter()
+
+    def progress(done: int, n: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > every and done < n:
+            last = now
+            report(f"{where}: {done}/{n} episodes, {(now - started) / done * (n - done):.0f} s left")
+
+    return progress

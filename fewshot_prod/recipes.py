@@ -1,0 +1,221 @@
+"""How each encoder of the tables is made: a literal dict of recipes, and the function that follows one.
+
+A recipe may start from another one's weights. Trained encoders are kept under
+``<runs>/<catalog>/<split>/<recipe>/seed<n>/`` and reused when everything that they depend on is unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fewshot_prod.catalog import Catalog
+from fewshot_prod.catalog.titles import TitleTokenizer, class_word_masker
+from fewshot_prod.checkpoints import encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.devices import choose_precision, launch_fabric
+from fewshot_prod.encoders.product import ProductEncoder, build_encoder
+from fewshot_prod.inputs import ProductInputs, catalog_inputs
+from fewshot_prod.metatrain import metatrain
+from fewshot_prod.pretrain import Trained, pretrain, seed_step
+from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.splits import Split
+
+# (H, W) in pixels: "small" for networks trained from scratch, "large" for ImageNet weights
+IMAGE_SIZES = {
+    "synthetic": {"small": (64, 64), "large": (128, 128)},
+    "fashion": {"small": (64, 48), "large": (160, 120)},
+    "grocery": {"small": (64, 64), "large": (224, 224)},
+    "table": {"small": (64, 64), "large": (160, 160)},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an encoder is made.
+
+    Args:
+        image: arguments of :func:`image_encoder`, or None.
+        title: arguments of :class:`TitleEncoder` without the vocabulary size, or None.
+        fusion: arguments of the fusion, needed with both.
+        size: "small" or "large", see ``IMAGE_SIZES``.
+        start: the recipe whose weights this one starts from; every part that both have is taken over.
+        stage: "none" (weights as they come), "pretrain" or "metatrain".
+        options: arguments of that stage.
+        catalog_options: the same, for one catalog; they win over ``options``.
+        mask_class_words: delete the phrases that name a class of the catalog from every title.
+    """
+
+    image: dict[str, Any] | None = None
+    title: dict[str, Any] | None = None
+    fusion: dict[str, Any] | None = None
+    size: str = "small"
+    start: str | None = None
+    stage: str = "pretrain"
+    options: dict[str, Any] = field(default_factory=dict)
+    catalog_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mask_class_words: bool = False
+
+
+LIGHT_AUGMENTATION = {"scale": 0.15, "shift": 0.06, "rotate": 0.0, "colour": 0.1, "erase": 0.0}
+TITLE = {"embedding_dim": 128, "hidden_size": 128, "cell": "gru"}
+ATTENTION, CONCAT = {"kind": "attention", "dim": 256}, {"kind": "concat", "dim": 256}
+CONV4, RESNET12, LITE0 = {"name": "conv4"}, {"name": "resnet12"}, {"name": "efficientnet_lite0"}
+
+SCRATCH = {"epochs": 24, "batch_size": 64, "lr": 0.05, "augmentation": LIGHT_AUGMENTATION}
+TUNED = {"epochs": 5, "batch_size": 32, "lr": 0.01, "augmentation": LIGHT_AUGMENTATION}
+TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
+FUSED = TITLES | {"epochs": 8, "modality_dropout": 0.3, "augmentation": LIGHT_AUGMENTATION, "frozen": ("image",)}
+PROTOTYPICAL = {"algorithm": "prototypical", "n_way": 20, "n_shot": 1, "n_query": 5, "outer_lr": 5e-4}
+MAML = {"n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "outer_lr": 5e-4}
+
+
+def _family(image: dict[str, Any]) -> dict[str, Recipe]:
+    """An image encoder, the same with titles, and what continues from each: episodic training, and its control."""
+    name = image["name"]
+    return {
+        name: Recipe(image=image, options=SCRATCH),
+    }
+
+
+RECIPES: dict[str, Recipe] = {
+    # from scratch on the base classes, image alone
+    "conv4": Recipe(image=CONV4, options=SCRATCH),
+    "resnet12": Recipe(image=RESNET12, options=SCRATCH),
+    # ImageNet weights as they come, and pretrained further on the base classes
+    "lite0": Recipe(image=LITE0, size="large", stage="none"),
+    "lite0_tuned": Recipe(image=LITE0, size="large", options=TUNED),
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trained encoder with the facts that go into records, and how it reads products."""
+
+    encoder: ProductEncoder
+    facts: dict[str, Any]
+
+    def inputs(self, catalog: Catalog) -> ProductInputs:
+        """``catalog`` as this encoder reads it."""
+        tokenizer = self.encoder.config.get("tokenizer")
+        return catalog_inputs(
+            catalog,
+            image_size=self.facts["image_size"],
+            tokenizer=TitleTokenizer.from_json(tokenizer) if tokenizer else None,
+            mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
+        )
+
+
+def prepare_encoder(
+    name: str,
+    catalog: Catalog,
+    split: Split,
+    seed: int,
+    runs: Path,
+    overrides: dict[str, Any] | None = None,
+    report: Callable[[str], None] = print,
+) -> Prepared:
+    """The encoder that recipe ``name`` gives on this catalog, trained now or read from ``runs``.
+
+    Only products of base and validation classes are handed to training.
+
+    Args:
+        overrides: options that win over the recipe's, where its stage knows them.
+
+    Raises:
+        ValueError: for an unknown recipe.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
+    start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None
+
+    image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
+    masked_classes = list(catalog.categories) if recipe.mask_class_words else None
+    options = {**recipe.options, **recipe.catalog_options.get(catalog.name, {}), **(overrides or {}).get(recipe.stage, {})}
+    training = {
+        "recipe": name,
+        **{k: v for k, v in asdict(recipe).items() if k not in ("options", "catalog_options")},
+        "options": options,
+        "image_size": image_size,
+        "masked_classes": masked_classes,
+        "seed": seed if recipe.stage != "none" else None,
+        "base": base.fingerprint,
+        "validation": validation.fingerprint,
+        "start": start.facts["training"] if start else None,
+    }
+    training = json.loads(json.dumps(training))
+    folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
+    if (folder / "encoder" / "config.json").is_file():
+        encoder, facts = load_checkpoint(folder / "encoder")
+        if facts["training"] == training:
+            return Prepared(encoder, facts)
+        report(f"{folder}: its settings or data have changed; training anew")
+
+    mask = class_word_masker(masked_classes) if masked_classes else None
+    tokenizer = None
+    config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
+    if recipe.title:
+        titles = [title for title in base.titles if title is not None]
+        tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
+        config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
+    seed_step(seed)
+    encoder = build_encoder(config)
+    if start:
+        take_over(encoder, start.encoder)
+
+    def inputs(part: Catalog) -> ProductInputs:
+        return catalog_inputs(part, image_size=image_size, tokenizer=tokenizer, mask=mask)
+
+    facts = {
+        "training": training,
+        "stage": recipe.stage,
+        "image_size": image_size,
+        "masked_classes": masked_classes,
+        "precision": "32-true",
+        "head": {},
+        "history": [],
+        "train_seconds": 0.0,
+        "images_seen": 0,
+        "pretrained_on": "ImageNet-1k" if (recipe.image or {}).get("name") == "efficientnet_lite0" else None,
+    }
+    if start:
+        facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds", "pretrained_on")}
+    if recipe.stage != "none":
+        report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
+        base_inputs, validation_inputs = inputs(base), inputs(validation)
+        facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])
+        chooser = FewShotValidation(validation_inputs, validation.category_ids, validation.groups)
+        stage = {"pretrain": pretrain, "metatrain": metatrain}[recipe.stage]
+        rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
+        trained = stage(
+            encoder,
+            base_inputs,
+            *rows,
+            **options,
+            validation=chooser,
+            seed=seed,
+            run_dir=folder,
+            fabric=launch_fabric(precision=facts["precision"]),
+            report=lambda line: report(f"  {name} seed {seed}: {line}"),
+        )
+        encoder = trained.encoder
+        facts["images_seen"] += trained.images_seen
+        facts["train_seconds"] += trained.seconds
+        facts |= {"head": trained.head, "history": trained.history}
+        facts["pretrained_on"] = ", ".join(filter(None, [facts["pretrained_on"], f"{catalog.name} base classes"]))
+    save_checkpoint(folder / "encoder", encoder, facts)
+    (folder / "state.pt").unlink(missing_ok=True)
+    return Prepared(encoder.eval(), facts)
+
+
+def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:
+    """Copy the weights of every part (image, title, fusion) that both encoders have."""
+    for part in ("image", "title", "fusion"):
+        mine, theirs = getattr(encoder, part), getattr(start, part)
+        if mine is not None and theirs is not None:
+            mine.load_state_dict(theirs.state_dict())
