@@ -1,7 +1,7 @@
 # Needs Python >= 3.11, make, a C compiler (for learn2learn alone) and a package index. Everything goes into .venv.
 PYTHON ?= python3
-# Optional: pip arguments that install torch and torchvision before anything else, e.g. a CPU build (see README).
-TORCH ?=
+# Optional: an index to take torch and torchvision from, e.g. the one with the small CPU builds (see README).
+TORCH_INDEX ?=
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
 BIN := .venv/bin
@@ -16,8 +16,9 @@ setup: .venv/.installed
 	  { echo "$(PYTHON) is older than Python 3.11: make setup PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet -c constraints.txt pip setuptools wheel Cython
-	$(if $(strip $(TORCH)),$(PIP) install -c constraints.txt $(TORCH))
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e ".[pretrained,notebooks,test]"
+	$(if $(TORCH_INDEX),$(PIP) install -i $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' constraints.txt))
+	@echo 'Installing into .venv; the first time this takes some minutes, most of them for torch.'
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[pretrained,notebooks,test]"
 	@$(MAKE) --no-print-directory learn2learn || printf '%s\n' \
 	  'learn2learn could not be built; all but the learn2learn engine of MAML works without it.' \
 	  'It needs a C compiler and the headers of Python (Debian: apt install build-essential python3-dev;' \
