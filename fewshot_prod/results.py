@@ -1,0 +1,235 @@
+"""Results as JSON lines: one line a cell of a table, with everything needed to make the cell again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot_prod.provenance import commit, versions
+
+Record = dict[str, Any]
+
+# Raise it when a change of the code makes the same configuration give other numbers: finished cells are then redone.
+RESULT_VERSION = 1
+
+# Fields that say how a cell came out or where it was made. All others say what was measured: they make its key.
+OUTCOMES = {
+    *("accuracy", "ci95", "macro_precision", "macro_recall", "macro_f1", "skipped", "mean"),
+    *("train_seconds", "eval_seconds", "commit", "versions", "device"),
+}
+
+
+def cell(
+    *,
+    experiment: str,
+    catalog: str,
+    method: str,
+    n_way: int | str,
+    n_shot: int,
+    n_query: int,
+    n_episodes: int,
+    episode_seed: int,
+    config: Mapping[str, Any],
+    catalog_fingerprint: str,
+    split: str | None = None,
+    split_fingerprint: str | None = None,
+    encoder: str | None = None,
+    encoder_hash: str | None = None,
+    fusion: str | None = None,
+    modality: str = "image",
+    mask_class_words: bool | None = None,
+    missing_rate: float | None = None,
+    domain: str | None = None,
+    query_distribution: str = "balanced",
+    train_seed: int | None = None,
+    transductive: bool = False,
+    norm: str | None = None,
+    adapt: Any = None,
+    pretrained_on: str | None = None,
+    images_seen: int | None = None,
+    result_version: int = RESULT_VERSION,
+) -> Record:
+    """What a cell measures, known before it is measured; ``measured`` adds how it came out.
+
+    Args:
+        n_way: classes an episode, or "all" (novel classes at once) or "base+novel".
+        n_query: query products a class.
+        config: the whole resolved configuration; plain JSON values, no paths.
+        modality: "image", "title" or "image+title".
+        train_seed: seed of the encoder's training; None for an encoder that was not trained here.
+        norm: what the normalisation layers use, e.g. "running" or "support" statistics.
+        images_seen: images shown in all of the encoder's training here, pretraining included.
+
+    Raises:
+        TypeError: for an unknown or missing field, and for a value that JSON cannot carry.
+
+    Example:
+        >>> one = cell(experiment="table1", catalog="synthetic", method="maml", n_way=5, n_shot=1, n_query=15,
+        ...            n_episodes=600, episode_seed=0, config={"inner_lr": 0.01}, catalog_fingerprint="5e1f")
+        >>> one["fusion"] is None, len(cell_key(one))
+        (True, 16)
+    """
+    return {"kind": "cell", **_plain(locals())}
+
+
+def measured(
+    cell: Record,
+    *,
+    accuracy: float,
+    ci95: float,
+    macro_precision: float | None = None,
+    macro_recall: float | None = None,
+    macro_f1: float | None = None,
+    skipped: Mapping[str, int] | None = None,
+    train_seconds: float | None = None,
+    eval_seconds: float | None = None,
+    device: str = "cpu",
+) -> Record:
+    """The cell's record: its coordinates, how it came out, and the code and versions that made it.
+
+    Args:
+        accuracy: mean over episodes, 0 to 1.
+        ci95: half-width of its 95 % interval over episodes, 0 to 1.
+        skipped: categories too small for the setting and their number of groups.
+        device: as ``provenance.device_name`` gives it.
+    """
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"accuracy {accuracy} is not between 0 and 1; records hold fractions, tables print percent")
+    outcome = _plain({k: v for k, v in locals().items() if k != "cell"})
+    return {**cell, **outcome, "commit": commit(), "versions": versions()}
+
+
+def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
+    """The paired difference of two measured cells: accuracy of ``a`` minus accuracy of ``b``, episode by episode.
+
+    What both cells share stands at the record's top, what tells them apart inside its ``a`` and ``b``.
+
+    Raises:
+        ValueError: if the cells were not measured on the same episodes, so that nothing can be paired.
+    """
+    episodes = ("catalog_fingerprint", "split_fingerprint", "n_way", "n_shot", "n_query", "query_distribution")
+    for name in (*episodes, "episode_seed"):
+        if a[name] != b[name]:
+            raise ValueError(f"cells with {name} {a[name]!r} and {b[name]!r} share no episodes: nothing to pair")
+    names = [n for n in a if n not in OUTCOMES]
+    shared = {n: a[n] if a[n] == b[n] else None for n in names}
+    apart = [n for n in names if a[n] != b[n]]
+    sides = {s: {"key": cell_key(c), **{n: c[n] for n in apart if n != "config"}} for s, c in (("a", a), ("b", b))}
+    shared |= {"kind": "difference", "n_episodes": min(a["n_episodes"], b["n_episodes"])}
+    return {**shared, **sides, **_plain({"mean": mean, "ci95": ci95}), "commit": commit(), "versions": versions()}
+
+
+def cell_key(record: Record) -> str:
+    """16 hex digits over all that says what was measured; the same before and after measuring.
+
+    Commit, versions, device and seconds take no part: a finished cell stays finished on another machine.
+    """
+    coordinates = _plain({k: v for k, v in record.items() if k not in OUTCOMES})
+    return hashlib.sha256(json.dumps(coordinates, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def append_record(path: Path | str, record: Record) -> None:
+    """Add one line, whole or not at all as readers see it: a line counts once its newline is there.
+
+    A torn last line (the process was killed, the disk was full) is first moved aside to ``path`` + ".torn".
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(_plain(record)) + "\n"
+    with path.open("a+b") as file:
+        file.seek(0)
+        whole, torn = _split_torn(file.read())
+        if torn:
+            warnings.warn(f"{path}: moved a torn last line of {len(torn)} bytes aside to {path}.torn", stacklevel=2)
+            with Path(f"{path}.torn").open("ab") as aside:
+                aside.write(torn + b"\n")
+            file.truncate(len(whole))
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_records(path: Path | str) -> list[Record]:
+    """The records of a file, oldest first; of a cell that stands there twice the later line counts.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a broken line before the last, with its number. A torn last line only warns.
+    """
+    whole, torn = _split_torn(Path(path).read_bytes())
+    if torn:
+        warnings.warn(f"{path}: left out a torn last line of {len(torn)} bytes; its cell will be redone", stacklevel=2)
+    records = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            records[cell_key(record)] = record
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}, line {number} is no JSON record ({error}); delete that line and rerun"
+            ) from error
+    return list(records.values())
+
+
+def finished_keys(path: Path | str) -> set[str]:
+    """Keys of the cells that need not be measured again; empty when the file does not exist yet."""
+    return {cell_key(record) for record in read_records(path)} if Path(path).exists() else set()
+
+
+def save_episode_accuracy(folder: Path | str, key: str, accuracy: np.ndarray, n_queries: int | None = None) -> Path:
+    """Keep a cell's per-episode accuracies, float (n,), beside its record as ``folder/key.npz``.
+
+    Args:
+        n_queries: query products of every episode, all classes together. Given, counts are stored, one or two
+            bytes an episode and exact; None (episodes differ in size) stores float16, exact to 0.00025.
+    """
+    path = Path(folder) / f"{key}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if n_queries is None:
+        arrays = {"accuracy": np.asarray(accuracy, np.float16)}
+    else:
+        correct = np.rint(np.asarray(accuracy) * n_queries)
+        if np.abs(correct / n_queries - accuracy).max(initial=0) > 1e-6:
+            raise ValueError(f"accuracies of {key} are no multiples of 1/{n_queries}; pass n_queries=None")
+        arrays = {"correct": correct.astype(np.min_scalar_type(n_queries)), "n_queries": np.array(n_queries)}
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    temporary.replace(path)
+    return path
+
+
+def load_episode_accuracy(folder: Path | str, key: str) -> np.ndarray:
+    """What ``save_episode_accuracy`` kept, float64 (n,)."""
+    with np.load(Path(folder) / f"{key}.npz") as arrays:
+        if "correct" in arrays:
+            return arrays["correct"] / float(arrays["n_queries"])
+        return arrays["accuracy"].astype(np.float64)
+
+
+def _plain(value: Any, name: str = "record") -> Any:
+    """The value as JSON reads it back (lists for tuples, str keys), so that keys agree before and after writing."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, f"{name}.{k}") for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, f"{name}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    remedy = "leave paths out, they name a machine and not a setting" if isinstance(value, Path) else "use plain values"
+    raise TypeError(f"{name} is {value!r}, which a record cannot carry: {remedy}")
+
+
+def _split_torn(content: bytes) -> tuple[bytes, bytes]:
+    """The whole lines, and what follows the last newline."""
+    end = content.rfind(b"\n") + 1
+    return content[:end], content[end:]

@@ -1,0 +1,247 @@
+"""Markdown tables from records: a table holds nothing that is not in the JSON lines."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fewshot_prod.results import RESULT_VERSION, Record, read_records
+
+# What may tell rows and columns apart; a field with one value all over stands in the caption instead.
+ROWS = ("catalog", "split", "domain", "missing_rate", "query_distribution", "modality", "encoder", "fusion", "adapt")
+ROWS += ("method",)
+COLUMNS = ("mask_class_words", "n_way", "n_shot", "n_query")
+# Told with each row, since methods may differ in them without answering another question.
+TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
+METHOD_ORDER = ("nearest_centroid", "prototypical", "maml", "maml_first_order")
+METHOD_ORDER += ("linear_probe", "finetune_head", "finetune_all")
+
+IMAGENET = "An encoder pretrained on ImageNet has seen things like the novel categories."
+MASKED = (
+    "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
+    "from every title."
+)
+
+
+def shown(field: str, value: Any) -> str:
+    """A field's value as it stands in a header, a row or a label.
+
+    Example:
+        >>> shown("n_way", 5), shown("n_way", "all"), shown("mask_class_words", True), shown("method", "finetune_all")
+        ('5-way', 'all novel classes', 'class words masked', 'finetune all')
+    """
+    match field:
+        case "n_way":
+            return {"all": "all novel classes", "base+novel": "base + novel classes"}.get(value, f"{value}-way")
+        case "n_shot":
+            return f"{value}-shot"
+        case "n_query":
+            return f"{value} queries a class"
+        case "mask_class_words":
+            return "class words masked" if value else ""  # None, there are no titles, belongs to the plain column
+        case "missing_rate":
+            return f"{100 * (value or 0):g} % missing"
+        case "transductive":
+            return "transductive" if value else "inductive"
+        case "n_episodes" | "images_seen" if value is not None:
+            return f"{value:,}"
+        case "method":
+            return str(value).replace("_", " ")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return "–" if value is None else str(value).replace("|", "\\|")
+
+
+def current(records: Iterable[Record], kind: str, **wanted: str) -> list[Record]:
+    """The records of a kind and of this ``RESULT_VERSION`` whose fields, written as text, have the wanted values."""
+    chosen = [r for r in records if r["kind"] == kind and r["result_version"] == RESULT_VERSION]
+    return [r for r in chosen if all(str(r[name]) == value for name, value in wanted.items())]
+
+
+def varying(records: Iterable[Record], fields: Iterable[str]) -> tuple[str, ...]:
+    """Those of the fields that are not shown alike in all records."""
+    return tuple(f for f in fields if len({shown(f, r[f]) for r in records}) > 1)
+
+
+def group_by(records: Iterable[Record], fields: Sequence[str]) -> dict[tuple[str, ...], list[Record]]:
+    """Records by the shown values of fields: numbers ascending, then words; methods in ``METHOD_ORDER``."""
+
+    def place(value: Any) -> tuple[int, float, str]:
+        if value is None or isinstance(value, (bool, int, float)):
+            return 0, float(value or 0), ""
+        return 1, METHOD_ORDER.index(value) if value in METHOD_ORDER else len(METHOD_ORDER), str(value)
+
+    groups = defaultdict(list)
+    for record in sorted(records, key=lambda r: [place(r[f]) for f in fields]):
+        groups[tuple(shown(f, record[f]) for f in fields)].append(record)
+    return dict(groups)
+
+
+def methods_table(
+    records: Iterable[Record],
+    *,
+    rows: Sequence[str] = ROWS,
+    columns: Sequence[str] = COLUMNS,
+    show_n: bool = False,
+) -> str:
+    """Accuracies of the ``cell`` records in percent, one line a method, as Markdown with its caption.
+
+    Training seeds are averaged. Nothing is bold: which difference is one, ``differences_table`` says.
+
+    Args:
+        show_n: give the number of episodes in every row, so that rows may differ in it.
+
+    Raises:
+        ValueError: if one place of the table would mix cells of different protocols or configurations.
+    """
+    cells = current(records, "cell")
+    if not cells:
+        return "No records yet.\n"
+    if not show_n and varying(cells, ["n_episodes"]):
+        counts = sorted({r["n_episodes"] for r in cells})
+        raise ValueError(f"cells of {counts} episodes in one table: pass show_n=True to give n in each row")
+    text = _pivot(cells, rows, columns, lambda c: _estimate(c, "accuracy"), TOLD, "Accuracy in %")
+    notes = [IMAGENET] if any("imagenet" in str(r["pretrained_on"]).lower() for r in cells) else []
+    notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
+    skipped = {f"{name} ({shown('n_shot', r['n_shot'])})": None for r in cells for name in r.get("skipped") or ()}
+    notes += [f"Skipped, too few products: {', '.join(skipped)}."] if skipped else []
+    return text + "".join(f"\n{note}\n" for note in notes)
+
+
+def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
+    """Paired differences in percentage points, bold where the interval leaves out zero in every training seed."""
+    pairs = []
+    for record in current(records, "difference"):
+        a, b = ([shown(f, v) for f, v in record[side].items() if f in (*ROWS, *COLUMNS)] for side in "ab")
+        pairs.append({**record, "difference": f"{', '.join(a)} − {', '.join(b)}"})
+    if not pairs:
+        return "No paired differences yet.\n"
+
+    def text(cells: list[Record]) -> str:
+        sure = {r["mean"] > 0 if abs(r["mean"]) > r["ci95"] else None for r in cells}
+        return f"**{_estimate(cells, 'mean', '+')}**" if sure in ({True}, {False}) else _estimate(cells, "mean", "+")
+
+    caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
+    return _pivot(pairs, (*ROWS, "difference"), columns, text, (), caption, label=("difference",))
+
+
+def _estimate(cells: Sequence[Record], field: str, sign: str = "") -> str:
+    """ "79.1 ± 0.2 (78.9–79.4)": mean over seeds, mean half-width of the intervals, lowest and highest seed."""
+    values = [100 * r[field] for r in cells]
+    text = f"{sum(values) / len(values):{sign}.1f} ± {100 * sum(r['ci95'] for r in cells) / len(cells):.1f}"
+    return text if len(values) == 1 else f"{text} ({min(values):{sign}.1f}–{max(values):{sign}.1f})"
+
+
+def _pivot(
+    cells: Sequence[Record],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    text: Callable[[list[Record]], str],
+    told: Sequence[str],
+    caption: str,
+    label: tuple[str, ...] = ("method",),
+) -> str:
+    """One table; fields of ``rows``, ``columns`` and ``told`` that do not vary go into the caption."""
+    _refuse_mixture(cells, rows, columns)
+    constant = [f for f in (*rows, *columns, *told) if f not in varying(cells, (*rows, *columns, *told))]
+    rows = varying(cells, rows) or label
+    columns = varying(cells, columns) or ("n_shot",)
+    across = group_by(cells, columns)
+    seeds = {id(r): len(g) for g in group_by(cells, (*rows, *columns)).values() for r in g}
+    told = [f for f in (*told, "n_episodes") if varying(cells, [f])]
+    header = [*(f.replace("_", " ") for f in rows), *(" ".join(filter(None, c)) for c in across)]
+    header += [f.replace("_", " ").replace("n ", "") for f in told] + ["training seeds"] * (
+        len(set(seeds.values())) > 1
+    )
+    lines = [header, ["---"] * len(rows) + ["--:"] * (len(header) - len(rows))]
+    for name, members in group_by(cells, rows).items():
+        here = group_by(members, columns)
+        line = [*name, *(text(here[c]) if c in here else "–" for c in across)]
+        line += [" / ".join(dict.fromkeys(shown(f, r[f]) for r in members)) for f in told]
+        if len(set(seeds.values())) > 1:
+            line.append("–".join(str(n) for n in sorted({seeds[id(r)] for r in members})))
+        lines.append(line)
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    about = [shown(f, cells[0][f]) for f in constant if f not in (*rows, *columns)]
+    about = [a for a in dict.fromkeys(about) if a not in ("", "–", "0 % missing")]
+    n = "n episodes" if "n_episodes" in told else f"{cells[0]['n_episodes']:,} episodes"
+    caption = f"{caption}; ± is the half-width of the 95 % interval over {n}"
+    if max(seeds.values()) > 1:
+        count = "the" if len(set(seeds.values())) > 1 else str(max(seeds.values()))
+        caption += f"; mean over {count} training seeds (lowest–highest seed)"
+    return f"{caption}. {', '.join(about)}.\n\n{table}" if about else f"{caption}.\n\n{table}"
+
+
+def _refuse_mixture(cells: Sequence[Record], rows: Sequence[str], columns: Sequence[str]) -> None:
+    fields = [f for f in (*ROWS, *COLUMNS, "episode_seed") if f not in (*rows, *columns, "adapt")]
+    for group in group_by(cells, ("catalog", "split")).values():
+        mixed = varying(group, [*fields, "catalog_fingerprint", "split_fingerprint"])
+        if mixed:
+            values = sorted({str(r[mixed[0]]) for r in group})
+            raise ValueError(f"cells differ in {mixed[0]} ({', '.join(values)}): select one or make it a row or column")
+    for place, group in group_by(cells, (*rows, *columns, "train_seed")).items():
+        if len(group) > 1:
+            differ = [f for f in group[0] if group[0][f] != group[1][f]]
+            raise ValueError(f"{len(group)} cells for one place of the table, {place}; they differ in {differ}")
+
+
+def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
+    """Replace what stands between ``<!-- NAME -->`` and the next ``<!-- end -->`` for every name in ``blocks``."""
+    path = Path(markdown)
+    page = path.read_text(encoding="utf-8")
+    for name, text in blocks.items():
+        pattern = re.compile(f"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page, found = pattern.subn(lambda m, text=text: f"{m[1]}{text}{m[2]}", page)
+        if not found:
+            raise ValueError(f"{path} has no block {name!r}: add '<!-- {name} -->' and '<!-- end -->' lines")
+    path.write_text(page, encoding="utf-8")
+
+
+def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str, str]:
+    """What each block of a page must hold. A block names a kind, a results file and, to filter, fields:
+    ``<!-- table:table1_fashion modality=image n_way=5 -->`` or ``<!-- differences:table1_fashion -->``."""
+    blocks = {}
+    page = Path(markdown).read_text(encoding="utf-8")
+    for name in re.findall(r"^<!-- ((?:table|differences):.*) -->$", page, re.MULTILINE):
+        source, *filters = name.split()
+        kind, stem = source.split(":")
+        path = Path(results_dir) / f"{stem}.jsonl"
+        records = read_records(path) if path.exists() else []
+        record_kind, render = {"table": ("cell", _with_n), "differences": ("difference", differences_table)}[kind]
+        blocks[name] = render(current(records, record_kind, **dict(f.split("=") for f in filters)))
+    return blocks
+
+
+def _with_n(records: list[Record]) -> str:
+    return methods_table(records, show_n=True)
+
+
+def write_tables(
+    results_dir: Path = Path("experiments/results"),
+    tables_dir: Path = Path("experiments/tables"),
+    figures_dir: Path = Path("experiments/figures"),
+    readme: Path = Path("README.md"),
+) -> None:
+    """Render every results file: a table each, a figure for those named fig..., and the README's blocks."""
+    tables_dir.mkdir(parents=True, exist_ok=True)
+    for path in sorted(results_dir.glob("*.jsonl")):
+        records = read_records(path)
+        page = tables_dir / f"{path.stem}.md"
+        page.write_text(f"# {path.stem}\n\n{_with_n(records)}\n{differences_table(records)}", encoding="utf-8")
+        print(f"wrote {page}")
+        if path.stem.startswith("fig"):
+            from fewshot_prod.plots import save_accuracy_vs_shots
+
+            print(f"wrote {save_accuracy_vs_shots(records, figures_dir / f'{path.stem}.png')}")
+    update_generated_blocks(readme, generated_blocks(readme, results_dir))
+    print(f"wrote the tables in {readme}")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(write_tables)
