@@ -16,6 +16,8 @@ ROWS += ("method",)
 COLUMNS = ("mask_class_words", "n_way", "n_shot", "n_query")
 # Told with each row, since methods may differ in them without answering another question.
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
+# Fields whose values need no name in a caption.
+PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
 METHOD_ORDER = ("nearest_centroid", "prototypical", "maml", "maml_first_order")
 METHOD_ORDER += ("linear_probe", "finetune_head", "finetune_all")
 
@@ -166,8 +168,8 @@ def _pivot(
         lines.append(line)
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
-    about = [shown(f, cells[0][f]) for f in constant if f not in (*rows, *columns)]
-    about = [a for a in dict.fromkeys(about) if a not in ("", "–", "0 % missing")]
+    about = [(f, shown(f, cells[0][f])) for f in constant if f not in (*rows, *columns)]
+    about = [v if f in PLAIN else f"{f.replace('_', ' ')} {v}" for f, v in about if v not in ("", "–", "0 % missing")]
     n = "n episodes" if "n_episodes" in told else f"{cells[0]['n_episodes']:,} episodes"
     caption = f"{caption}; ± is the half-width of the 95 % interval over {n}"
     if max(seeds.values()) > 1:
