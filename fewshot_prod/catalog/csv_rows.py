@@ -77,8 +77,9 @@ def _following(lines: list[str], start: int) -> Iterator[str]:
 
 
 def _fault(fields: list[str], expected: int, encoding: str) -> str | None:
-    if any(_undecodable(field) for field in fields):
-        return f"text not {encoding.upper().removesuffix('-SIG')}: {ascii(next(f for f in fields if _undecodable(f)))[:80]}"
+    undecodable = next((field for field in fields if _undecodable(field)), None)
+    if undecodable is not None:
+        return f"text not {encoding.upper().removesuffix('-SIG')}: {ascii(undecodable)[:80]}"
     if len(fields) != expected:
         remedy = "quote fields that contain the delimiter" if len(fields) > expected else "fields are missing"
         return f"broken line: {len(fields)} fields where the header has {expected}; {remedy}"

@@ -1,0 +1,240 @@
+"""Decoding, the inspection pass and the picture cache."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewshot_prod.catalog import CatalogError, images, inspection, load_catalog
+from fewshot_prod.catalog.images import ImageProblem, image_array, open_rgb, pixel_digest, resized
+
+SIZE = (10, 8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("FEWSHOT_PROD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def shop(tmp_path) -> Path:
+    """Five products; the fourth has no picture."""
+    (tmp_path / "shop").mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["image,title,category"]
+    for i in range(5):
+        name = "" if i == 3 else f"{i}.png"
+        lines.append(f"{name},Thing {i},thing")
+        if name:
+            pixels = rng.integers(0, 256, (20, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "shop" / name)
+    path = tmp_path / "shop" / "shop.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def cache_files(cache: Path) -> list[Path]:
+    return sorted((cache / "images").glob("*.npy"))
+
+
+# Decoding -----------------------------------------------------------------------------------------------------------
+
+
+def test_transparency_is_put_on_white(tmp_path):
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0] = (255, 0, 0, 255)
+    pixels[0, 1] = (0, 0, 0, 128)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = np.asarray(open_rgb(tmp_path / "a.png"))
+    assert found[0, 0].tolist() == [255, 0, 0]
+    assert found[0, 1].tolist() == [127, 127, 127]
+    assert found[1].tolist() == [[255, 255, 255]] * 2
+
+
+def test_a_transparent_palette_is_put_on_white(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    image.save(tmp_path / "p.png", transparency=0)
+    assert np.asarray(open_rgb(tmp_path / "p.png")).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"), [("L", 90, (90, 90, 90)), ("CMYK", (0, 255, 255, 0), (255, 0, 0))]
+)
+def test_other_modes_become_rgb(tmp_path, mode, colour, expected):
+    Image.new(mode, (8, 8), colour).save(tmp_path / "m.tif")
+    assert tuple(np.asarray(open_rgb(tmp_path / "m.tif"))[0, 0]) == expected
+
+
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
+    Image.fromarray(np.array([[0, 32_768, 65_535]], np.uint16)).save(tmp_path / "g.png")
+    assert np.asarray(open_rgb(tmp_path / "g.png"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, :4] = 255  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me by 90 degrees clockwise to see me upright"
+    Image.fromarray(pixels).save(tmp_path / "e.png", exif=exif)
+    found = np.asarray(open_rgb(tmp_path / "e.png"))
+    assert found.shape == (8, 4, 3)
+    assert (found[:4] == 255).all() and (found[4:] == 0).all()  # the left side is now the top
+
+
+def test_a_size_over_the_limit_is_refused_before_decoding(tmp_path, monkeypatch):
+    Image.new("RGB", (20, 30)).save(tmp_path / "b.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 599)
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("pixels were decoded"))
+    with pytest.raises(ImageProblem, match=r"image too large: b\.png is 20x30 pixels.*the limit is 599 pixels"):
+        open_rgb(tmp_path / "b.png")
+
+
+def test_resizing_averages_what_it_shrinks():
+    checks = np.kron(np.indices((16, 16)).sum(0) % 2 * 255, np.ones((4, 4))).astype(np.uint8)
+    small = resized(Image.fromarray(np.dstack([checks] * 3)), (4, 4))
+    assert small.shape == (4, 4, 3)
+    assert abs(small.astype(int) - 127).max() < 20  # picking single pixels would give 0 and 255
+
+
+def test_fits_keep_or_change_the_aspect_ratio():
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 200
+    image = Image.fromarray(pixels)
+    stretched, padded, cropped = (resized(image, (12, 12), fit) for fit in ("stretch", "pad", "crop"))
+    near = 12  # bicubic overshoots beside an edge
+    assert stretched[:, 6].min() > 200 - near and stretched[:, 1].max() < near
+    assert padded[0].min() > 255 - near and padded[-1].min() > 255 - near and 200 - near < padded[6, 6].min() < 255
+    assert cropped[:, 3:9].min() > 200 - near
+    with pytest.raises(ValueError, match="fit='squeeze' is not one of 'stretch', 'pad', 'crop'"):
+        resized(image, (12, 12), "squeeze")
+
+
+# The cache ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_follow_the_catalog_and_missing_pictures_are_zero(shop):
+    catalog = load_catalog("table", shop)
+    array = image_array(catalog, SIZE)
+    assert array.shape == (5, *SIZE, 3) and array.dtype == np.uint8 and not array.flags.writeable
+    assert isinstance(array, np.memmap)
+    assert (array[3] == 0).all()
+    for i in (0, 1, 2, 4):
+        np.testing.assert_array_equal(array[i], resized(open_rgb(shop.parent / f"{i}.png"), SIZE))
+    some = image_array(catalog.take(np.array([4, 0])), SIZE)
+    np.testing.assert_array_equal(some, array[[4, 0]])
+
+
+def test_a_second_call_decodes_nothing(shop, monkeypatch):
+    first = image_array(load_catalog("table", shop), SIZE)
+    monkeypatch.setattr(images, "open_rgb", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(inspection, "open_rgb", lambda path: pytest.fail("inspected again"))
+    np.testing.assert_array_equal(image_array(load_catalog("table", shop), SIZE), first)
+
+
+def test_the_key_is_content_size_and_fit(shop, cache, tmp_path):
+    catalog = load_catalog("table", shop)
+    image_array(catalog, SIZE)
+    image_array(catalog, (6, 6))
+    image_array(catalog, SIZE, fit="pad")
+    assert len(cache_files(cache)) == 3
+    (shop.parent).rename(tmp_path / "moved")  # the same pictures elsewhere are the same content
+    moved = load_catalog("table", tmp_path / "moved" / "shop.csv")
+    image_array(moved, SIZE)
+    assert len(cache_files(cache)) == 3
+    Image.new("RGB", (20, 16), "red").save(tmp_path / "moved" / "0.png")
+    changed = image_array(load_catalog("table", tmp_path / "moved" / "shop.csv"), SIZE)
+    assert changed[0, 0, 0].tolist() == [255, 0, 0]
+    assert len(cache_files(cache)) == 4
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: b"", lambda data: data[:20]])
+def test_a_damaged_cache_is_made_again(shop, cache, damage):
+    catalog = load_catalog("table", shop)
+    expected = np.array(image_array(catalog, SIZE))
+    (path,) = cache_files(cache)
+    path.write_bytes(damage(path.read_bytes()))
+    np.testing.assert_array_equal(image_array(catalog, SIZE), expected)
+    (memory,) = (cache / "inspected").glob("*.parquet")
+    memory.write_bytes(damage(memory.read_bytes()))
+    assert load_catalog("table", shop).fingerprint == catalog.fingerprint
+
+
+def test_a_picture_that_changed_since_loading_is_an_error(shop):
+    catalog = load_catalog("table", shop)
+    (shop.parent / "1.png").write_bytes(b"gone")
+    with pytest.raises(CatalogError, match=r"image unreadable: 1\.png.*load it again"):
+        image_array(catalog, SIZE)
+
+
+def _decode_slowly(path: Path, started: Path | None, seconds: float) -> None:
+    def slow(file: Path) -> Image.Image:
+        if started is not None:
+            started.touch()
+        time.sleep(seconds)
+        return open_rgb(file)
+
+    images.open_rgb = slow
+    array = image_array(load_catalog("table", path), SIZE, workers=1)
+    assert array.any()
+
+
+def test_two_processes_make_one_cache(shop, cache):
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=_decode_slowly, args=(shop, None, 0.03)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(20)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(cache_files(cache)) == 1 and not list(cache.rglob("*.tmp"))
+    array = image_array(load_catalog("table", shop), SIZE)
+    np.testing.assert_array_equal(array[4], resized(open_rgb(shop.parent / "4.png"), SIZE))
+
+
+def test_a_process_killed_while_writing_leaves_no_half_cache(shop, cache):
+    started = shop.parent / "started"
+    victim = multiprocessing.get_context("fork").Process(target=_decode_slowly, args=(shop, started, 5.0))
+    victim.start()
+    deadline = time.monotonic() + 10
+    while not started.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.join(5)
+    assert cache_files(cache) == []
+    array = image_array(load_catalog("table", shop), SIZE)  # would wait for ever on a lock that outlives its holder
+    np.testing.assert_array_equal(array[0], resized(open_rgb(shop.parent / "0.png"), SIZE))
+    assert not list(cache.rglob("*.tmp"))
+
+
+def test_equal_pixels_in_two_formats_have_one_digest(tmp_path):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8))
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.bmp")
+    found = inspection.inspect_images(tmp_path, ["a.png", "a.bmp", None])
+    assert found[0].digest == found[1].digest == pixel_digest(image) and found[2] is None
+    assert pixel_digest(image) != pixel_digest(image.transpose(Image.Transpose.ROTATE_90))
+
+
+def test_rendered_catalogs_need_no_cache(shop, cache):
+    from dataclasses import replace
+
+    catalog = load_catalog("table", shop)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 8, 3), np.uint8)
+    frame = catalog.frame.assign(image=np.array([0, 1, 2, None, 3], dtype=object))
+    rendered = replace(catalog, frame=frame, pixels=pixels)
+    array = image_array(rendered, (12, 8))
+    np.testing.assert_array_equal(array, [*pixels[:3], np.zeros((12, 8, 3)), pixels[3]])
+    assert not array.flags.writeable and image_array(rendered, (6, 4)).shape == (5, 6, 4, 3)
+    whole = rendered.take(np.array([0, 1, 2, 4]))
+    assert np.shares_memory(image_array(whole, (12, 8)), pixels)
+    assert not (cache / "images").exists()

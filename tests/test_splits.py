@@ -1,0 +1,170 @@
+"""Base, validation and novel categories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.splits import (
+    Split,
+    category_groups,
+    parent_split,
+    random_split,
+    read_split,
+    tail_split,
+    write_split,
+)
+
+FOLDER = Path(__file__).parents[1] / "data" / "splits"
+
+
+def make_catalog(n_categories: int = 20, per_parent: int = 2) -> Catalog:
+    """Category i has i + 1 groups of two products each, and the parent i // per_parent."""
+    rows = []
+    for i in range(n_categories):
+        for group in range(i + 1):
+            for _ in range(2):
+                row = {"product_id": str(len(rows)), "category": f"c{i:02}", "parent": f"p{i // per_parent:02}"}
+                rows.append(row | {"title": None, "image": None, "group": 1000 * i + group, "split": None})
+    return Catalog("shop", pd.DataFrame(rows, dtype=object).astype({"group": np.int64}))
+
+
+def make_split(**changes) -> Split:
+    fields = {"name": "s", "catalog": "shop", "level": "category", "rule": "by hand"}
+    return Split(**fields | {"base": ("c00", "c01"), "validation": ("c02",), "novel": ("c04", "c05")} | changes)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_shipped_splits_are_read_by_name_and_by_path(path, monkeypatch, tmp_path):
+    by_path = read_split(path)
+    monkeypatch.chdir(tmp_path)  # by name from anywhere
+    assert read_split(path.stem) == by_path
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert {part: list(getattr(by_path, part)) for part in ("base", "validation", "novel")} == {
+        part: content[part] for part in ("base", "validation", "novel")
+    }
+
+
+def test_at_least_the_four_shared_splits_are_shipped():
+    shipped = {path.stem for path in FOLDER.glob("*.json")}
+    assert shipped >= {"fashion_random", "fashion_tail", "grocery_parent", "omniglot_vinyals"}
+
+
+def test_written_splits_are_read_back(tmp_path):
+    split = make_split(novel=("杯子", "cup"))
+    write_split(split, tmp_path / "new" / "s.json")
+    assert read_split(tmp_path / "new" / "s.json") == split
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["s.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"novel": ("c04", "c01")}, "the category 'c01' stands in both base and novel"),
+        ({"validation": ("c02", "c02")}, "the category 'c02' stands twice in validation"),
+        ({"base": ()}, "has no base categories"),
+        ({"novel": ()}, "has no novel categories"),
+    ],
+)
+def test_a_split_that_is_none(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_split(**changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as a split"),
+        ("[]", "cannot be read as a split"),
+        ('{"catalog": "shop", "base": ["a"]}', "a split needs the key 'validation'"),
+        ('{"catalog": "", "level": "", "rule": "", "base": [1], "validation": [], "novel": ["b"]}', "is not text"),
+    ],
+)
+def test_a_file_that_is_no_split(tmp_path, content, message):
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(CatalogError, match=rf"bad\.json.*{message}"):
+        read_split(tmp_path / "bad.json")
+
+
+def test_unknown_names_list_what_there_is():
+    with pytest.raises(CatalogError, match=r"no split named 'fashon'.*fashion_random, fashion_tail, grocery_parent"):
+        read_split("fashon")
+
+
+def test_select_and_what_takes_no_part():
+    catalog, split = make_catalog(6), make_split()
+    novel = split.select(catalog, "novel")
+    assert novel.categories == ("c04", "c05") and len(novel) == 2 * (5 + 6)
+    assert split.unnamed_categories(catalog) == ("c03",)
+    with pytest.raises(ValueError, match="part='train' is not one of base, validation, novel"):
+        split.select(catalog, "train")
+    with pytest.raises(CatalogError, match=r"has no categories \['c77'\]"):
+        make_split(novel=("c77",)).select(catalog, "novel")
+
+
+def test_parents_are_disjoint_where_the_rule_says_so():
+    catalog = make_catalog(6)  # parents: p00 = c00, c01; p01 = c02, c03; p02 = c04, c05
+    shared = {"base": ("c00",), "validation": ("c01",), "novel": ("c04",)}
+    assert len(make_split(**shared).select(catalog, "base"))
+    message = "'p00' has categories in both base and validation"
+    with pytest.raises(ValueError, match=message):
+        make_split(**shared, rule="whole parents, shuffled").select(catalog, "novel")
+    assert len(make_split(rule="whole parents, shuffled").select(catalog, "novel"))
+
+
+def test_the_fingerprint_is_of_names_alone():
+    split = make_split()
+    assert make_split(base=("c01", "c00"), rule="other words", name="t").fingerprint == split.fingerprint
+    assert make_split(base=("c00", "c03")).fingerprint != split.fingerprint
+    assert make_split(base=("c00",), validation=("c01", "c02")).fingerprint != split.fingerprint
+    assert make_split(catalog="other").fingerprint != split.fingerprint
+
+
+@pytest.mark.parametrize("make", [random_split, tail_split, parent_split])
+def test_made_splits_are_disjoint_large_enough_and_repeatable(make):
+    catalog = make_catalog()
+    split = make(catalog, 3, 4, 2, min_groups=5)
+    assert (len(split.novel), len(split.validation), len(split.base)) == (4, 2, 10)
+    names = {*split.base, *split.validation, *split.novel}
+    assert names == {f"c{i:02}" for i in range(4, 20)}  # category i has i + 1 groups
+    assert split.unnamed_categories(catalog) == ("c00", "c01", "c02", "c03")
+    assert make(catalog, 3, 4, 2, min_groups=5) == split
+
+
+def test_other_seeds_deal_otherwise():
+    catalog = make_catalog()
+    for make in (random_split, parent_split):
+        assert len({make(catalog, seed, 4, 2, 5).fingerprint for seed in range(5)}) > 3
+
+
+def test_the_tail_is_novel():
+    split = tail_split(make_catalog(), 0, 4, 2, min_groups=5)
+    assert split.novel == ("c04", "c05", "c06", "c07") and split.validation == ("c08", "c09")
+
+
+def test_whole_parents_are_held_out():
+    catalog = make_catalog(21, per_parent=3)
+    for seed in range(5):
+        split = parent_split(catalog, seed, 6, 3, min_groups=1)
+        split.check_parents(catalog)
+        parents = [{int(name[1:]) // 3 for name in getattr(split, part)} for part in ("base", "validation", "novel")]
+        assert [len(p) for p in parents] == [4, 1, 2]
+        assert len(set.union(*parents)) == 7
+
+
+def test_too_few_categories_say_what_to_lower():
+    catalog = make_catalog()
+    message = "6 of 20 categories have at least 15 groups, too few to hold out 6 .*: lower min_groups"
+    with pytest.raises(CatalogError, match=message):
+        random_split(catalog, 0, 4, 2, min_groups=15)
+    with pytest.raises(CatalogError, match=r"1 parents leave no categories for \['novel', 'validation'\]"):
+        parent_split(make_catalog(20, per_parent=20), 0, 4, 2, min_groups=5)
+
+
+def test_sizes_count_groups_not_products():
+    assert category_groups(make_catalog(3)) == {"c00": 1, "c01": 2, "c02": 3}
