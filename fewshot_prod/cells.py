@@ -234,7 +234,7 @@ def describe(
         catalog=pool.catalog.name,
         split=pool.split.name,
         method=row.method,
-        encoder=row.recipe,
+        encoder=row.recipe.replace("_masked", ""),  # masking is a column
         fusion=(encoder.config.get("fusion") or {}).get("kind"),
         modality=encoder.modality,
         mask_class_words=bool(facts["masked_classes"]) if "title" in encoder.modality else None,

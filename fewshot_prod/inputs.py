@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,7 +76,9 @@ def catalog_inputs(
     if image_size is not None:
         from fewshot_prod.catalog.images import image_array
 
-        images = torch.from_numpy(image_array(catalog, image_size))
+        with warnings.catch_warnings():  # the cache is mapped read-only, and nothing here writes into it
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            images = torch.from_numpy(image_array(catalog, image_size))
         has_image = torch.from_numpy(catalog.frame["image"].notna().to_numpy(bool))
     if tokenizer is not None:
         titles = catalog.titles

@@ -67,7 +67,9 @@ def epoch_order(category_ids: np.ndarray, generator: torch.Generator, class_bala
 def learning_rate(step: int, n_steps: int, warmup: float = 0.05) -> float:
     """Factor on the peak rate: linear over the first ``warmup`` of the steps, then half a cosine down to 0."""
     position = (step + 0.5) / n_steps
-    return position / warmup if position < warmup else 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
+    return (
+        position / warmup if position < warmup else 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
+    )
 
 
 def drop_modalities(batch: ProductInputs, rate: float, generator: torch.Generator) -> ProductInputs:
@@ -196,7 +198,9 @@ def pretrain(
             state.save({"model": model}, optimizer, progress)
         left = progress["seconds"] / (epoch + 1) * (epochs - epoch - 1)
         figures = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "epoch")
-        report(f"epoch {epoch + 1}/{epochs}  {figures}  {steps * batch_size / seconds:.0f} products/s  {left:.0f} s left")
+        report(
+            f"epoch {epoch + 1}/{epochs}  {figures}  {steps * batch_size / seconds:.0f} products/s  {left:.0f} s left"
+        )
 
     if progress["best"] is not None:
         encoder.load_state_dict(progress["best"])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.catalog.titles import TitleTokenizer, class_word_masker
@@ -60,35 +62,63 @@ class Recipe:
     mask_class_words: bool = False
 
 
-LIGHT_AUGMENTATION = {"scale": 0.15, "shift": 0.06, "rotate": 0.0, "colour": 0.1, "erase": 0.0}
-TITLE = {"embedding_dim": 128, "hidden_size": 128, "cell": "gru"}
-ATTENTION, CONCAT = {"kind": "attention", "dim": 256}, {"kind": "concat", "dim": 256}
-CONV4, RESNET12, LITE0 = {"name": "conv4"}, {"name": "resnet12"}, {"name": "efficientnet_lite0"}
-
-SCRATCH = {"epochs": 24, "batch_size": 64, "lr": 0.05, "augmentation": LIGHT_AUGMENTATION}
-TUNED = {"epochs": 5, "batch_size": 32, "lr": 0.01, "augmentation": LIGHT_AUGMENTATION}
+AUGMENTATION = {"scale": 0.15, "shift": 0.06, "rotate": 0.0, "colour": 0.1, "erase": 0.0}
+SCRATCH = {"epochs": 25, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTATION}
+TUNED = {"epochs": 5, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
 TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
-FUSED = TITLES | {"epochs": 8, "modality_dropout": 0.3, "augmentation": LIGHT_AUGMENTATION, "frozen": ("image",)}
-PROTOTYPICAL = {"algorithm": "prototypical", "n_way": 20, "n_shot": 1, "n_query": 5, "outer_lr": 5e-4}
-MAML = {"n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "outer_lr": 5e-4}
+FUSED = TITLES | {"epochs": 8, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
+# The next three show the same number of products: 6 epochs of fashion's base classes, 500 iterations of 120 products.
+CONTINUED = SCRATCH | {"epochs": 6, "lr": 0.005}
+PROTOTYPICAL = {
+    "algorithm": "prototypical",
+    "n_way": 20,
+    "n_shot": 1,
+    "n_query": 5,
+    "outer_lr": 5e-4,
+    "n_iterations": 500,
+}
+MAML = {"algorithm": "maml", "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "n_iterations": 500}
+
+ATTENTION, CONCAT = {"kind": "attention", "dim": 256}, {"kind": "concat", "dim": 256}
+conv4 = Recipe(image={"name": "conv4"}, options=SCRATCH)
+resnet12 = Recipe(image={"name": "resnet12"}, options=SCRATCH)
+lite0 = Recipe(image={"name": "efficientnet_lite0"}, size="large", stage="none")
+gru = Recipe(title={"embedding_dim": 128, "hidden_size": 128, "cell": "gru"}, options=TITLES)
+conv4_gru = replace(conv4, title=gru.title, fusion=ATTENTION, start="conv4", options=FUSED)
+resnet12_gru = replace(resnet12, title=gru.title, fusion=ATTENTION, start="resnet12", options=FUSED)
 
 
-def _family(image: dict[str, Any]) -> dict[str, Recipe]:
-    """An image encoder, the same with titles, and what continues from each: episodic training, and its control."""
-    name = image["name"]
+def continued(start: str) -> dict[str, Recipe]:
+    """What goes on from an encoder with an equal number of products: episodic training, and its supervised control."""
+    recipe = replace(STARTS[start], start=start)
     return {
-        name: Recipe(image=image, options=SCRATCH),
+        f"{start}_continued": replace(recipe, options=CONTINUED),
+        f"{start}_prototypical": replace(recipe, stage="metatrain", options=PROTOTYPICAL),
+        f"{start}_maml": replace(recipe, stage="metatrain", options=MAML),
+        f"{start}_maml_first_order": replace(
+            recipe, stage="metatrain", options=MAML | {"algorithm": "maml_first_order"}
+        ),
     }
 
 
-RECIPES: dict[str, Recipe] = {
-    # from scratch on the base classes, image alone
-    "conv4": Recipe(image=CONV4, options=SCRATCH),
-    "resnet12": Recipe(image=RESNET12, options=SCRATCH),
-    # ImageNet weights as they come, and pretrained further on the base classes
-    "lite0": Recipe(image=LITE0, size="large", stage="none"),
-    "lite0_tuned": Recipe(image=LITE0, size="large", options=TUNED),
+STARTS: dict[str, Recipe] = {
+    "conv4": conv4,
+    "resnet12": resnet12,
+    "lite0": lite0,
+    "lite0_tuned": replace(lite0, stage="pretrain", options=TUNED),
+    "gru": gru,
+    "gru_masked": replace(gru, mask_class_words=True),
+    "conv4_gru": conv4_gru,
+    "conv4_gru_masked": replace(conv4_gru, mask_class_words=True),
+    "resnet12_gru": resnet12_gru,
+    "resnet12_gru_masked": replace(resnet12_gru, mask_class_words=True),
+    "resnet12_gru_concat": replace(resnet12_gru, fusion=CONCAT),
+    "resnet12_gru_concat_masked": replace(resnet12_gru, fusion=CONCAT, mask_class_words=True),
 }
+RECIPES: dict[str, Recipe] = STARTS | continued("conv4") | continued("resnet12") | continued("conv4_gru")
+
+# Options of a smoke run, by stage
+SMOKE = {"pretrain": {"epochs": 1}, "metatrain": {"n_iterations": 2, "n_way": 5, "n_shot": 1, "n_query": 2}}
 
 
 @dataclass(frozen=True)
@@ -136,7 +166,11 @@ def prepare_encoder(
 
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
     masked_classes = list(catalog.categories) if recipe.mask_class_words else None
-    options = {**recipe.options, **recipe.catalog_options.get(catalog.name, {}), **(overrides or {}).get(recipe.stage, {})}
+    options = {
+        **recipe.options,
+        **recipe.catalog_options.get(catalog.name, {}),
+        **(overrides or {}).get(recipe.stage, {}),
+    }
     training = {
         "recipe": name,
         **{k: v for k, v in asdict(recipe).items() if k not in ("options", "catalog_options")},
@@ -189,7 +223,9 @@ def prepare_encoder(
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
         base_inputs, validation_inputs = inputs(base), inputs(validation)
         facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])
-        chooser = FewShotValidation(validation_inputs, validation.category_ids, validation.groups)
+        chooser = FewShotValidation.fitting(validation_inputs, validation.category_ids, validation.groups)
+        from fewshot_prod.metatrain import metatrain
+
         stage = {"pretrain": pretrain, "metatrain": metatrain}[recipe.stage]
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(

@@ -35,6 +35,21 @@ class FewShotValidation:
     n_episodes: int = 500
     seed: int = 1
 
+    @classmethod
+    def fitting(cls, inputs: ProductInputs, category_ids: np.ndarray, groups: np.ndarray) -> FewShotValidation | None:
+        """The default setting, made smaller where the validation classes are too few or too small for it.
+
+        Returns:
+            None when not even 2-way 1-shot with one query fits: nothing can be chosen then.
+        """
+        sizes = sorted((len(np.unique(groups[category_ids == c])) for c in np.unique(category_ids)), reverse=True)
+        n_way = min(cls.n_way, sum(size >= 2 for size in sizes))
+        if n_way < 2:
+            return None
+        n_shots = tuple(shot for shot in cls.n_shots if shot < sizes[n_way - 1])
+        n_query = min(cls.n_query, sizes[n_way - 1] - max(n_shots))
+        return cls(inputs, category_ids, groups, n_way, n_shots, n_query)
+
     def sampler(self, n_shot: int) -> EpisodeSampler:
         return EpisodeSampler(
             self.category_ids, self.groups, n_way=self.n_way, n_shot=n_shot, n_query=self.n_query, seed=self.seed
@@ -46,7 +61,7 @@ class FewShotValidation:
         Args:
             method: a feature method; nearest centroid on L2-normalised features when None, which needs no base mean.
         """
-        method = method or NearestCentroid(normalisation="L2N")
+        method = method or NearestCentroid(transform="L2N")
         features = embed(encoder, self.inputs, flip=False, precision=precision)
         accuracy = {
             f"{shot}-shot": float(evaluate(method, features, self.sampler(shot), self.n_episodes).accuracy.mean())

@@ -13,6 +13,7 @@ import numpy as np
 from fewshot_prod.catalog import Catalog, CatalogError
 
 PARTS = ("base", "validation", "novel")
+DEFAULT_SPLITS = {"synthetic": "synthetic_random", "fashion": "fashion_random", "grocery": "grocery_parent"}
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,18 @@ def _split_path(path_or_name: str | Path) -> Path:
             return folder / f"{path_or_name}.json"
     names = sorted({file.stem for folder in folders for file in folder.glob("*.json")})
     raise CatalogError(f"no split named {path_or_name!r} in data/splits/ (there: {', '.join(names)}), nor a .json path")
+
+
+def default_split(catalog: Catalog) -> Split:
+    """The split that stands for a catalog in the tables; for a catalog of one's own a random one, a third held out.
+
+    Raises:
+        CatalogError: if the catalog has too few categories to hold some out.
+    """
+    if catalog.name in DEFAULT_SPLITS:
+        return read_split(DEFAULT_SPLITS[catalog.name])
+    n_novel = len(catalog.categories) // 5
+    return random_split(catalog, 0, n_novel, n_validation=len(catalog.categories) // 8, min_groups=6)
 
 
 def write_split(split: Split, path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Table 1: which method adapts best to new categories, from images alone and from images with titles?
+
+Command    python experiments/table1_methods.py --catalog fashion          (also: synthetic, grocery, table)
+Minutes    in experiments/README.md; every encoder and every finished cell is kept, so a stopped run goes on
+Writes     experiments/results/table1_<catalog>.jsonl; ``make tables`` renders it
+Protocol   novel classes only; 10,000 episodes for feature methods, the first 200 of them for adapting ones;
+           epochs, learning rates and scales were chosen on validation classes
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from fewshot_prod.cells import Row
+
+
+@dataclass(frozen=True)
+class Args:
+    """Measure methods at 1 and 5 shots, 5-way and on all novel classes at once."""
+
+    catalog: Literal["synthetic", "grocery", "fashion", "table"] = "synthetic"
+    """Which catalog."""
+    root: Path | None = None
+    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
+    split: str | None = None
+    """A name in data/splits/ or a path; default the catalog's own."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds."""
+    rows: tuple[str, ...] = ()
+    """Only these rows; default all that the catalog has."""
+    shots: tuple[int, ...] = (1, 5)
+    """Labelled products a class."""
+    episodes: int = 10_000
+    """Episodes of feature methods."""
+    episodes_adapting: int = 200
+    """Episodes of methods that change the encoder: the first ones of the same sequence."""
+    results: Path | None = None
+    """The JSONL file; default experiments/results/table1_<catalog>.jsonl."""
+    runs: Path = Path("runs/encoders")
+    """Where trained encoders are kept and looked for."""
+    smoke: bool = False
+    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+
+
+def block(encoder: str, *, episodic: bool = True, maml: bool = True, masked: str = "") -> list[Row]:
+    """Every method on one encoder: what continues training shows as many products as its control."""
+    from fewshot_prod.cells import Row
+
+    base = f"{encoder} nearest_centroid{masked}"
+    rows = [
+        Row(base, encoder + masked, "nearest_centroid"),
+        *(
+            Row(f"{encoder} {method}{masked}", encoder + masked, method, against=(base,))
+            for method in ("linear_probe", "finetune_head", "finetune_all")
+        ),
+    ]
+    if episodic:
+        control = f"{encoder}_continued nearest_centroid"
+        rows += [
+            Row(control, f"{encoder}_continued", "nearest_centroid", against=(base,)),
+            Row(f"{encoder} prototypical", f"{encoder}_prototypical", "prototypical", against=(base, control)),
+        ]
+    if maml:
+        rows += [
+            Row(f"{encoder} {method}", f"{encoder}_{method}", method, against=(base, f"{encoder} prototypical"))
+            for method in ("maml", "maml_first_order")
+        ]
+    return rows
+
+
+def table_rows(titles: bool) -> list[Row]:
+    """The rows, in the order in which they are measured."""
+    from fewshot_prod.cells import Row
+
+    rows = [*block("resnet12", maml=False), *block("conv4")]
+    rows += [
+        Row("lite0 nearest_centroid", "lite0", "nearest_centroid"),
+        Row("lite0_tuned nearest_centroid", "lite0_tuned", "nearest_centroid", against=("lite0 nearest_centroid",)),
+        Row("lite0_tuned linear_probe", "lite0_tuned", "linear_probe", against=("lite0_tuned nearest_centroid",)),
+    ]
+    if titles:
+        for masked in ("", "_masked"):
+            image, title = "resnet12 nearest_centroid", f"gru nearest_centroid{masked}"
+            rows.append(Row(title, f"gru{masked}", "nearest_centroid"))
+            concat = f"resnet12_gru_concat nearest_centroid{masked}"
+            rows.append(Row(concat, f"resnet12_gru_concat{masked}", "nearest_centroid", against=(image, title)))
+            fused = f"resnet12_gru nearest_centroid{masked}"
+            rows.append(Row(fused, f"resnet12_gru{masked}", "nearest_centroid", against=(image, title, concat)))
+        rows += block("conv4_gru")
+    return rows
+
+
+def main(args: Args) -> int:
+    from fewshot_prod.catalog import load_catalog
+    from fewshot_prod.catalog.summary import summary
+    from fewshot_prod.cells import Setting, measure_table
+    from fewshot_prod.recipes import SMOKE
+    from fewshot_prod.results import read_records
+    from fewshot_prod.splits import default_split, read_split
+    from fewshot_prod.tables import methods_table
+
+    catalog = load_catalog(args.catalog, args.root)
+    split = read_split(args.split) if args.split else default_split(catalog)
+    print(summary(catalog))
+    name = f"table1_{split.name}"
+    results, runs = args.results or Path("experiments/results") / f"{name}.jsonl", args.runs
+    seeds, episodes, adapting, n_query = args.seeds, args.episodes, args.episodes_adapting, 15
+    if args.smoke:
+        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
+        results = args.results or runs / f"{name}.jsonl"
+        seeds, episodes, adapting, n_query = args.seeds[:1], 20, 2, 5
+    rows = table_rows(titles=catalog.frame["title"].notna().any())
+    unknown = sorted(set(args.rows) - {row.name for row in rows})
+    if unknown:
+        raise SystemExit(f"no rows {unknown}; this catalog's are: {', '.join(row.name for row in rows)}")
+    failures = measure_table(
+        "table1",
+        [row for row in rows if not args.rows or row.name in args.rows],
+        [Setting(way, shot, n_query) for way in (5, "all") for shot in args.shots],
+        catalog=catalog,
+        split=split,
+        seeds=seeds,
+        results=results,
+        runs=runs,
+        n_episodes=episodes,
+        n_episodes_adapting=adapting,
+        overrides=SMOKE if args.smoke else None,
+    )
+    print(methods_table(read_records(results)))
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Args, description=__doc__)))
