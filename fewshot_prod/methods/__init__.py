@@ -6,8 +6,11 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 
 from __future__ import annotations
 
+from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
 
 METHODS = {
     "nearest_centroid": NearestCentroid,
+    "maml": MAML,
+    "maml_first_order": FirstOrderMAML,
 }

@@ -1,0 +1,158 @@
+"""The inner loop of MAML: gradient steps on an episode's support that can be differentiated themselves.
+
+Finn, Abbeel, Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (arXiv 1703.03400).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, one_hot
+
+from fewshot_prod.inputs import ProductInputs
+
+Parameters = dict[str, Tensor]
+Adapted = Callable[[ProductInputs], Tensor]
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def inner_loop(
+    loss_of: Callable[[Parameters], Tensor],
+    parameters: Parameters,
+    *,
+    inner_lr: float,
+    n_steps: int,
+    first_order: bool,
+    vectorised: bool = False,
+) -> Parameters:
+    r"""Gradient steps :math:`\theta_{k+1} = \theta_k - \alpha \nabla_{\theta_k} L(\theta_k)` (algorithm 2, line 6).
+
+    The result is differentiable in ``parameters``: through the gradients too (second order), or with the gradients
+    taken as constants (first order, section 5.2 of the paper).
+
+    Args:
+        loss_of: the support loss of given parameters.
+        parameters: tensors that require gradients.
+        vectorised: run under :func:`torch.func.vmap`, where autograd's own ``grad`` cannot be called.
+
+    Example:
+        >>> start = {"w": torch.tensor(1.0, requires_grad=True)}
+        >>> inner_loop(lambda p: p["w"] ** 2, start, inner_lr=0.1, n_steps=1, first_order=False)["w"].item()
+        0.800000011920929
+    """
+    # new names for the same values: a start computed from another parameter counts as independent of it
+    parameters = {name: p.view_as(p) for name, p in parameters.items()}
+    for _ in range(n_steps):
+        if vectorised:
+            at = {name: p.detach() for name, p in parameters.items()} if first_order else parameters
+            gradients = torch.func.grad(loss_of)(at)
+        else:
+            values = torch.autograd.grad(
+                loss_of(parameters), list(parameters.values()), create_graph=not first_order, materialize_grads=True
+            )
+            gradients = dict(zip(parameters, values, strict=True))
+        parameters = {name: p - inner_lr * gradients[name] for name, p in parameters.items()}
+    return parameters
+
+
+class Learner(nn.Module):
+    """The encoder and a linear head on its features as one module: what the inner loop adapts.
+
+    Its parameters are the encoder's own, so that meta-gradients land there; everything else is a copy in eval
+    mode, in which batch normalisation uses what ``norm`` says and nothing ever updates a running statistic.
+
+    Args:
+        norm: "frozen": running statistics; "batch": those of the batch at hand (support, then queries); "group":
+            group normalisation, which the encoder must have been built with.
+        head: how the head starts in each episode, see :class:`MAML`.
+
+    Raises:
+        ValueError: for ``norm="group"`` with an encoder that has batch normalisation.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        n_way: int,
+        *,
+        norm: str = "frozen",
+        head: str = "zeros",
+        logit_scale: float = 1.0,
+        precision: str = "32-true",
+    ) -> None:
+        super().__init__()
+        memo = {id(p): p for p in encoder.parameters()}  # shares the parameters, copies the buffers
+        self.encoder = copy.deepcopy(encoder, memo).eval()
+        batch_norms = [m for m in self.encoder.modules() if isinstance(m, BATCH_NORMS)]
+        if norm == "group" and batch_norms:
+            raise ValueError(
+                f"norm='group' but the encoder has {len(batch_norms)} batch-normalisation layers: build it with "
+                "norm='group', or choose norm='frozen' (running statistics)"
+            )
+        if norm == "batch":
+            for m in batch_norms:
+                m.track_running_stats, m.running_mean, m.running_var = False, None, None
+        example = next(encoder.parameters())
+        self.head = nn.utils.skip_init(
+            nn.Linear, encoder.feature_dim, n_way, device=example.device, dtype=example.dtype
+        )
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.start, self.logit_scale, self.precision = head, logit_scale, precision
+
+    def features(self, inputs: ProductInputs) -> Tensor:
+        """(B, D), in the parameters' own precision."""
+        device = self.head.weight.device.type
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"))
+            if device == "cuda" and any(isinstance(m, nn.RNNBase) for m in self.encoder.modules()):
+                # cuDNN's recurrent layers cannot be differentiated in eval mode, nor twice
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            return self.encoder(inputs).to(self.head.weight.dtype)
+
+    def forward(self, inputs: ProductInputs) -> Tensor:
+        """Logits (B, n_way)."""
+        return self.logit_scale * self.head(self.features(inputs))
+
+    def initial_head(self, support: ProductInputs, labels: Tensor) -> dict[str, Tensor]:
+        """The weight (n_way, D) and bias (n_way,) from which an episode's head starts."""
+        if self.start == "zeros":
+            return {"weight": self.head.weight, "bias": self.head.bias}
+        membership = one_hot(labels, self.head.out_features).to(self.head.weight.dtype).T  # (n_way, S)
+        prototypes = membership @ self.features(support) / membership.sum(1, keepdim=True)
+        # -|f - p|^2 as a linear layer, without its |f|^2, which softmax cancels
+        return {"weight": 2 * prototypes, "bias": -prototypes.square().sum(1)}
+
+
+def adapt(
+    learner: Learner,
+    support: ProductInputs,
+    labels: Tensor,
+    *,
+    inner_lr: float,
+    n_steps: int,
+    first_order: bool,
+    vectorised: bool = False,
+) -> Adapted:
+    """The adapted classifier of one episode: a function from products to logits, differentiable in the encoder.
+
+    Args:
+        labels: int64 (S,).
+    """
+    parameters = dict(learner.named_parameters())
+    parameters |= {f"head.{name}": value for name, value in learner.initial_head(support, labels).items()}
+    adapted = inner_loop(
+        lambda p: cross_entropy(functional_call(learner, p, (support,)), labels),
+        parameters,
+        inner_lr=inner_lr,
+        n_steps=n_steps,
+        first_order=first_order,
+        vectorised=vectorised,
+    )
+    return lambda inputs: functional_call(learner, adapted, (inputs,))

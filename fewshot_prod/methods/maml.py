@@ -1,0 +1,149 @@
+"""Model-agnostic meta-learning: a few gradient steps from weights that were trained to be good starts for them.
+
+Finn, Abbeel, Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (arXiv 1703.03400),
+algorithm 2. Inductive, unless ``norm="batch"``.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.inner_loop import Adapted, Learner, adapt
+
+ENGINES = ("torch.func", "learn2learn")
+NORMS = ("frozen", "batch", "group")
+HEADS = ("zeros", "prototypes")
+VECTORISED_EPISODES = 8  # at once by vmap, which bounds its memory
+
+
+@dataclass(frozen=True)
+class MAML:
+    """Adapt the whole encoder and a fresh head to each episode by ``n_adaptation_steps`` steps on its support.
+
+    Args:
+        encoder: meta-trained by :func:`fewshot_prod.metatrain.metatrain`; never changed here. It has ``feature_dim``.
+        inner_lr: step size, of encoder and head alike.
+        n_adaptation_steps: may differ from training's.
+        first_order: how meta-training differentiated; the adaptation itself is the same.
+        engine: "torch.func", or "learn2learn" (its MAML.clone and adapt).
+        norm: "frozen" (running statistics), "batch" (statistics of the support, then of all queries: transductive)
+            or "group".
+        head: "zeros" or "prototypes" (Triantafillou et al. 2020, Proto-MAML: a linear layer that gives
+            :math:`-\\|f - p_c\\|^2` up to a constant).
+        logit_scale: multiplies the head's logits; the head then learns ``logit_scale ** 2`` times as fast as it
+            would alone.
+        precision: "32-true" or "bf16-mixed".
+        vectorised: adapt the episodes at once by vmap; None does so on GPUs, where it pays. Not for learn2learn.
+
+    Raises:
+        ValueError: for an unknown engine, norm or head.
+        ImportError: for the learn2learn engine without learn2learn.
+
+    Differs from the paper: the head is not meta-learned slot by slot, so that training and use may have different
+    numbers of ways, and the order of the classes does not matter. Ye & Chao 2022 ("How to train your MAML to excel
+    in few-shot classification") meta-learn one row that all classes start from; softmax cancels such a row, and its
+    gradient with it, so that "zeros" is the same method with nothing to store (Kao et al. 2022 call it the zeroing
+    trick). Batch statistics, which the paper's code uses, are the option ``norm="batch"``.
+    """
+
+    encoder: nn.Module
+    inner_lr: float = 0.05
+    n_adaptation_steps: int = 5
+    first_order: bool = False
+    engine: str = "torch.func"
+    norm: str = "frozen"
+    head: str = "zeros"
+    logit_scale: float = 1.0
+    precision: str = "32-true"
+    vectorised: bool | None = None
+
+    needs: ClassVar[str] = "inputs"
+
+    def __post_init__(self) -> None:
+        for name, known in (("engine", ENGINES), ("norm", NORMS), ("head", HEADS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        if self.engine == "learn2learn":
+            import fewshot_prod.methods.maml_learn2learn  # noqa: F401  so that a missing package is told at once
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the queries of an episode influence each other's logits (read it from an instance)."""
+        return self.norm == "batch"
+
+    def learner(self, encoder: nn.Module, n_way: int) -> Learner:
+        """``encoder`` with a head of ``n_way`` classes, under this method's settings."""
+        return Learner(
+            encoder,
+            n_way,
+            norm=self.norm,
+            head=self.head,
+            logit_scale=self.logit_scale,
+            precision=self.precision,
+        )
+
+    def adapt(self, learner: Learner, support: ProductInputs, labels: Tensor, **options: bool) -> Adapted:
+        """Adapt to one episode by the engine chosen; see :func:`adapt`."""
+        settings = {"inner_lr": self.inner_lr, "n_steps": self.n_adaptation_steps, "first_order": self.first_order}
+        if self.engine == "learn2learn":
+            from fewshot_prod.methods.maml_learn2learn import adapt as adapt_by_learn2learn
+
+            return adapt_by_learn2learn(learner, support, labels, **settings)
+        return adapt(learner, support, labels, **settings, **options)
+
+    def vectorises(self, pool: ProductInputs, device: torch.device) -> bool:
+        """Whether the episodes over ``pool`` are adapted at once."""
+        return device.type == "cuda" and pool.tokens is None if self.vectorised is None else self.vectorised
+
+    def query_logits(self, learner: Learner, support: ProductInputs, labels: Tensor, query: ProductInputs) -> Tensor:
+        """Logits (E, Q, n_way) of E episodes at once, differentiable in the learner's encoder.
+
+        Args:
+            support, query: their tensors have two leading dimensions, (E, S, ...) and (E, Q, ...).
+            labels: int64 (E, S).
+        """
+
+        def one_episode(support: dict[str, Tensor], labels: Tensor, query: dict[str, Tensor]) -> Tensor:
+            return self.adapt(learner, ProductInputs(**support), labels, vectorised=True)(ProductInputs(**query))
+
+        present = ({k: v for k, v in vars(inputs).items() if v is not None} for inputs in (support, query))
+        return vmap(one_episode)(next(present), labels, next(present))
+
+    def __call__(self, pool: ProductInputs, episodes: EpisodeBatch) -> Tensor:
+        """Logits, float32 (E, Q, n_way) on the CPU; 0 for padded queries."""
+        # adaptation needs gradients, whatever mode the caller is in
+        with torch.inference_mode(False), torch.enable_grad():
+            learner = self.learner(copy.deepcopy(self.encoder).requires_grad_(True), episodes.n_way)
+            device = learner.head.weight.device
+            method = replace(self, first_order=True)  # nobody differentiates through an evaluation
+            if self.vectorises(pool, device) and episodes.support_mask is None and episodes.query_mask is None:
+                parts = (
+                    (pool[part.support].to(device), part.support_labels.to(device), pool[part.query].to(device))
+                    for part in episodes.split(VECTORISED_EPISODES)
+                )
+                return torch.cat([method.query_logits(learner, *part).detach().float().cpu() for part in parts])
+            logits = torch.zeros(*episodes.query.shape, episodes.n_way)
+            everything = slice(None)
+            for i in range(len(episodes)):
+                s = everything if episodes.support_mask is None else episodes.support_mask[i]
+                q = everything if episodes.query_mask is None else episodes.query_mask[i]
+                support, query = pool[episodes.support[i, s]].to(device), pool[episodes.query[i, q]].to(device)
+                adapted = method.adapt(learner, support, episodes.support_labels[i, s].to(device))
+                with torch.no_grad():
+                    logits[i, q] = adapted(query).float().cpu()
+            return logits
+
+
+@dataclass(frozen=True)
+class FirstOrderMAML(MAML):
+    """MAML whose meta-training leaves out second derivatives (section 5.2 of the paper); see :class:`MAML`."""
+
+    first_order: bool = True
