@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.methods.prototypical import Prototypical
 
 METHODS = {
     "nearest_centroid": NearestCentroid,
+    "prototypical": Prototypical,
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
 }
