@@ -43,4 +43,4 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 tables: setup
-	$(BIN)/python -m fewshot_prod.tables
+	$(BIN)/python -m fewshot_prod.pages

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from sklearn.isotonic import isotonic_regression
 
 from fewshot_prod.results import Record
-from fewshot_prod.tables import ROWS, current, group_by, shown, varying
+from fewshot_prod.tables import ROWS, current, group_by, refuse_repeated, shown, varying
 
 COLUMN_WIDTH = 3.4  # inches, one of two columns of a paper
 SLIDE_WIDTH = 9.0
@@ -42,7 +42,7 @@ def accuracy_vs_shots(
     Args:
         records: results records; only cells are drawn, all of one catalog, split and way.
         ax: where to draw; a figure of its own when None.
-        series: the fields that tell the lines apart; by default all that vary.
+        series: the fields that name the lines; by default the fewest that tell them apart.
         width: inches, of that figure.
 
     Raises:
@@ -55,8 +55,9 @@ def accuracy_vs_shots(
     if mixed:
         values = sorted({str(r[mixed[0]]) for r in cells})
         raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    series = series or _fewest_fields(cells)
+    refuse_repeated(cells, (*series, "n_shot"))
     lines = {}
-    series = series or varying(cells, (*ROWS, "mask_class_words")) or ("method",)
     for name, members in group_by(cells, series).items():
         points = list(group_by(members, ("n_shot",)).values())
         shots = np.array([p[0]["n_shot"] for p in points])
@@ -115,11 +116,6 @@ def training_curves(
     return ax
 
 
-def save_accuracy_vs_shots(records: Iterable[Record], path: Path | str, *, width: float = COLUMN_WIDTH) -> Path:
-    """Draw ``accuracy_vs_shots`` into a PNG that prints sharply in a column."""
-    return save_figure(accuracy_vs_shots(records, width=width), path)
-
-
 def save_figure(ax: Axes, path: Path | str) -> Path:
     """Write the figure of ``ax`` and close it."""
     path = Path(path)
@@ -127,6 +123,16 @@ def save_figure(ax: Axes, path: Path | str) -> Path:
     ax.figure.savefig(path, dpi=300 if ax.figure.get_figwidth() < 5 else 150, metadata={"Software": None})
     plt.close(ax.figure)
     return path
+
+
+def _fewest_fields(cells: Sequence[Record]) -> tuple[str, ...]:
+    """Fields that tell the lines apart, less those that the others determine: a method's own encoder goes unsaid."""
+    fields = varying(cells, (*ROWS, "mask_class_words")) or ("method",)
+    for field in fields:
+        fewer = tuple(f for f in fields if f != field)
+        if len(fields) > 1 and len(group_by(cells, fewer)) == len(group_by(cells, fields)):
+            fields = fewer
+    return fields
 
 
 @contextmanager

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from fewshot_prod.results import RESULT_VERSION, Record, read_records
+from fewshot_prod.results import RESULT_VERSION, Record
 
 # What may tell rows and columns apart; a field with one value all over stands in the caption instead.
 ROWS = ("catalog", "split", "domain", "missing_rate", "query_distribution", "modality", "encoder", "fusion", "adapt")
 ROWS += ("method",)
-COLUMNS = ("mask_class_words", "n_way", "n_shot", "n_query")
+COLUMNS = ("mask_class_words", "n_way", "n_query", "n_shot")
 # Told with each row, since methods may differ in them without answering another question.
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 # Fields whose values need no name in a caption.
@@ -58,9 +56,13 @@ def shown(field: str, value: Any) -> str:
 
 
 def current(records: Iterable[Record], kind: str, **wanted: str) -> list[Record]:
-    """The records of a kind and of this ``RESULT_VERSION`` whose fields, written as text, have the wanted values."""
+    """The records of a kind and of this ``RESULT_VERSION``, filtered.
+
+    Args:
+        wanted: field -> the values that pass, written as text and joined by commas.
+    """
     chosen = [r for r in records if r["kind"] == kind and r["result_version"] == RESULT_VERSION]
-    return [r for r in chosen if all(str(r[name]) == value for name, value in wanted.items())]
+    return [r for r in chosen if all(str(r[name]) in values.split(",") for name, values in wanted.items())]
 
 
 def varying(records: Iterable[Record], fields: Iterable[str]) -> tuple[str, ...]:
@@ -82,29 +84,18 @@ def group_by(records: Iterable[Record], fields: Sequence[str]) -> dict[tuple[str
     return dict(groups)
 
 
-def methods_table(
-    records: Iterable[Record],
-    *,
-    rows: Sequence[str] = ROWS,
-    columns: Sequence[str] = COLUMNS,
-    show_n: bool = False,
-) -> str:
-    """Accuracies of the ``cell`` records in percent, one line a method, as Markdown with its caption.
+def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, columns: Sequence[str] = COLUMNS) -> str:
+    """Accuracies of the cells in percent, one line a method, as Markdown with its caption.
 
-    Training seeds are averaged. Nothing is bold: which difference is one, ``differences_table`` says.
-
-    Args:
-        show_n: give the number of episodes in every row, so that rows may differ in it.
+    Training seeds are averaged. The number of episodes stands in the caption or, where rows differ in it, in each
+    row. Nothing is bold: which difference is one, ``differences_table`` says.
 
     Raises:
-        ValueError: if one place of the table would mix cells of different protocols or configurations.
+        ValueError: if a place of the table would mix cells of different protocols or configurations.
     """
     cells = current(records, "cell")
     if not cells:
         return "No records yet.\n"
-    if not show_n and varying(cells, ["n_episodes"]):
-        counts = sorted({r["n_episodes"] for r in cells})
-        raise ValueError(f"cells of {counts} episodes in one table: pass show_n=True to give n in each row")
     text = _pivot(cells, rows, columns, lambda c: _estimate(c, "accuracy"), TOLD, "Accuracy in %")
     notes = [IMAGENET] if any("imagenet" in str(r["pretrained_on"]).lower() for r in cells) else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
@@ -115,26 +106,37 @@ def methods_table(
 
 def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
     """Paired differences in percentage points, bold where the interval leaves out zero in every training seed."""
-    pairs = []
-    for record in current(records, "difference"):
-        a, b = ([shown(f, v) for f, v in record[side].items() if f in (*ROWS, *COLUMNS)] for side in "ab")
-        pairs.append({**record, "difference": f"{', '.join(a)} − {', '.join(b)}"})
+    pairs = current(records, "difference")
     if not pairs:
         return "No paired differences yet.\n"
+    apart = [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
+
+    def side(record: Record, name: str) -> str:
+        fields = [f for f in apart if f != "mask_class_words" or None not in (record["a"].get(f), record["b"].get(f))]
+        values = [shown(f, record[name].get(f, record[f])) or "class words kept" for f in fields]
+        return ", ".join(v for v in values if v != "–")
+
+    def labelled(record: Record) -> Record:
+        # Image against image + title: the side with titles says whether they are masked.
+        sides = {record[s].get("mask_class_words") for s in "ab"}
+        masked = record["mask_class_words"] or sides == {None, True}
+        return {**record, "mask_class_words": masked, "difference": f"{side(record, 'a')} − {side(record, 'b')}"}
 
     def text(cells: list[Record]) -> str:
         sure = {r["mean"] > 0 if abs(r["mean"]) > r["ci95"] else None for r in cells}
         return f"**{_estimate(cells, 'mean', '+')}**" if sure in ({True}, {False}) else _estimate(cells, "mean", "+")
 
     caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
-    return _pivot(pairs, (*ROWS, "difference"), columns, text, (), caption, label=("difference",))
+    rows = (*(f for f in ROWS if f not in apart), "difference")
+    return _pivot([labelled(r) for r in pairs], rows, columns, text, (), caption)
 
 
 def _estimate(cells: Sequence[Record], field: str, sign: str = "") -> str:
-    """ "79.1 ± 0.2 (78.9–79.4)": mean over seeds, mean half-width of the intervals, lowest and highest seed."""
+    """ "79.1 ± 0.2 (78.9 to 79.4)": mean over seeds, mean half-width of the intervals, lowest and highest seed."""
     values = [100 * r[field] for r in cells]
     text = f"{sum(values) / len(values):{sign}.1f} ± {100 * sum(r['ci95'] for r in cells) / len(cells):.1f}"
-    return text if len(values) == 1 else f"{text} ({min(values):{sign}.1f}–{max(values):{sign}.1f})"
+    text += f" ({min(values):{sign}.1f} to {max(values):{sign}.1f})" if len(values) > 1 else ""
+    return text.replace("-", "−")
 
 
 def _pivot(
@@ -144,13 +146,12 @@ def _pivot(
     text: Callable[[list[Record]], str],
     told: Sequence[str],
     caption: str,
-    label: tuple[str, ...] = ("method",),
 ) -> str:
     """One table; fields of ``rows``, ``columns`` and ``told`` that do not vary go into the caption."""
     _refuse_mixture(cells, rows, columns)
     constant = [f for f in (*rows, *columns, *told) if f not in varying(cells, (*rows, *columns, *told))]
-    rows = varying(cells, rows) or label
-    columns = varying(cells, columns) or ("n_shot",)
+    rows = varying(cells, rows) or rows[-1:]
+    columns = (*varying(cells, columns[:-1]), columns[-1])  # a header needs words even if all columns are alike
     across = group_by(cells, columns)
     seeds = {id(r): len(g) for g in group_by(cells, (*rows, *columns)).values() for r in g}
     told = [f for f in (*told, "n_episodes") if varying(cells, [f])]
@@ -174,76 +175,24 @@ def _pivot(
     caption = f"{caption}; ± is the half-width of the 95 % interval over {n}"
     if max(seeds.values()) > 1:
         count = "the" if len(set(seeds.values())) > 1 else str(max(seeds.values()))
-        caption += f"; mean over {count} training seeds (lowest–highest seed)"
+        caption += f"; mean over {count} training seeds (lowest to highest seed)"
     return f"{caption}. {', '.join(about)}.\n\n{table}" if about else f"{caption}.\n\n{table}"
 
 
 def _refuse_mixture(cells: Sequence[Record], rows: Sequence[str], columns: Sequence[str]) -> None:
-    fields = [f for f in (*ROWS, *COLUMNS, "episode_seed") if f not in (*rows, *columns, "adapt")]
+    placed = (*rows, *columns)
+    protocol = [f for f in (*ROWS, *COLUMNS) if f in cells[0] and f not in placed and "difference" not in rows]
     for group in group_by(cells, ("catalog", "split")).values():
-        mixed = varying(group, [*fields, "catalog_fingerprint", "split_fingerprint"])
+        mixed = varying(group, [*protocol, "episode_seed", "catalog_fingerprint", "split_fingerprint"])
         if mixed:
             values = sorted({str(r[mixed[0]]) for r in group})
             raise ValueError(f"cells differ in {mixed[0]} ({', '.join(values)}): select one or make it a row or column")
-    for place, group in group_by(cells, (*rows, *columns, "train_seed")).items():
+    refuse_repeated(cells, placed)
+
+
+def refuse_repeated(cells: Sequence[Record], places: Sequence[str]) -> None:
+    """Raise ValueError if two cells of one training seed would share a place and so be averaged."""
+    for place, group in group_by(cells, (*places, "train_seed")).items():
         if len(group) > 1:
-            differ = [f for f in group[0] if group[0][f] != group[1][f]]
-            raise ValueError(f"{len(group)} cells for one place of the table, {place}; they differ in {differ}")
-
-
-def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
-    """Replace what stands between ``<!-- NAME -->`` and the next ``<!-- end -->`` for every name in ``blocks``."""
-    path = Path(markdown)
-    page = path.read_text(encoding="utf-8")
-    for name, text in blocks.items():
-        pattern = re.compile(f"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, found = pattern.subn(lambda m, text=text: f"{m[1]}{text}{m[2]}", page)
-        if not found:
-            raise ValueError(f"{path} has no block {name!r}: add '<!-- {name} -->' and '<!-- end -->' lines")
-    path.write_text(page, encoding="utf-8")
-
-
-def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str, str]:
-    """What each block of a page must hold. A block names a kind, a results file and, to filter, fields:
-    ``<!-- table:table1_fashion modality=image n_way=5 -->`` or ``<!-- differences:table1_fashion -->``."""
-    blocks = {}
-    page = Path(markdown).read_text(encoding="utf-8")
-    for name in re.findall(r"^<!-- ((?:table|differences):.*) -->$", page, re.MULTILINE):
-        source, *filters = name.split()
-        kind, stem = source.split(":")
-        path = Path(results_dir) / f"{stem}.jsonl"
-        records = read_records(path) if path.exists() else []
-        record_kind, render = {"table": ("cell", _with_n), "differences": ("difference", differences_table)}[kind]
-        blocks[name] = render(current(records, record_kind, **dict(f.split("=") for f in filters)))
-    return blocks
-
-
-def _with_n(records: list[Record]) -> str:
-    return methods_table(records, show_n=True)
-
-
-def write_tables(
-    results_dir: Path = Path("experiments/results"),
-    tables_dir: Path = Path("experiments/tables"),
-    figures_dir: Path = Path("experiments/figures"),
-    readme: Path = Path("README.md"),
-) -> None:
-    """Render every results file: a table each, a figure for those named fig..., and the README's blocks."""
-    tables_dir.mkdir(parents=True, exist_ok=True)
-    for path in sorted(results_dir.glob("*.jsonl")):
-        records = read_records(path)
-        page = tables_dir / f"{path.stem}.md"
-        page.write_text(f"# {path.stem}\n\n{_with_n(records)}\n{differences_table(records)}", encoding="utf-8")
-        print(f"wrote {page}")
-        if path.stem.startswith("fig"):
-            from fewshot_prod.plots import save_accuracy_vs_shots
-
-            print(f"wrote {save_accuracy_vs_shots(records, figures_dir / f'{path.stem}.png')}")
-    update_generated_blocks(readme, generated_blocks(readme, results_dir))
-    print(f"wrote the tables in {readme}")
-
-
-if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(write_tables)
+            differ = [f for f in group[0] if group[0][f] != group[1].get(f)]
+            raise ValueError(f"{len(group)} cells for one place, {', '.join(place)}; they differ in {differ}")

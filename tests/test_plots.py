@@ -1,0 +1,124 @@
+"""Figures: what is drawn is what the records say, and labels stay apart."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewshot_prod.plots import COLUMN_WIDTH, SLIDE_WIDTH, accuracy_vs_shots, save_figure, training_curves
+from fewshot_prod.results import cell, measured
+
+SHOTS = (1, 2, 3, 5, 10, 20)
+
+
+def record(accuracy: float, *, ci95: float = 0.002, **changes) -> dict:
+    fields = {
+        "experiment": "f",
+        "catalog": "synthetic",
+        "split": "synthetic_random",
+        "method": "prototypical",
+        "encoder": "conv4",
+        "n_way": 5,
+        "n_shot": 1,
+        "n_query": 10,
+        "n_episodes": 10_000,
+        "episode_seed": 0,
+        "train_seed": 0,
+        "config": {},
+        "catalog_fingerprint": "c0",
+    }
+    return measured(cell(**{**fields, **changes}), accuracy=accuracy, ci95=ci95)
+
+
+def crowd(n: int) -> list[dict]:
+    """n methods whose curves all but coincide."""
+    return [record(0.6 + k / 100 + m / 2000, method=f"method {m}", n_shot=k) for m in range(n) for k in SHOTS]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_lines_are_means_over_seeds_and_bands_reach_to_the_outermost_interval():
+    seeds = [(0.70, 0.01), (0.72, 0.02)]
+    records = [record(a + k / 100, ci95=h, n_shot=k, train_seed=s) for s, (a, h) in enumerate(seeds) for k in (5, 1)]
+    ax = accuracy_vs_shots(records)
+    (line,) = ax.get_lines()
+    np.testing.assert_array_equal(line.get_xdata(), [1, 5])
+    np.testing.assert_allclose(line.get_ydata(), [72, 76])
+    (band,) = ax.collections
+    corners = band.get_paths()[0].vertices
+    np.testing.assert_allclose([corners[corners[:, 0] == 1, 1].min(), corners[corners[:, 0] == 1, 1].max()], [70, 75])
+
+
+def test_axes_say_what_they_show():
+    ax = accuracy_vs_shots([*crowd(2), record(0.5, method="maml", n_episodes=200)])
+    assert ax.get_ylabel() == "Accuracy (%)" and ax.get_xlabel() == "Labelled products a class (shots)"
+    assert ax.get_title("left") == "synthetic_random, 5-way, n = 200–10,000 episodes"
+    assert [t.get_text() for t in ax.get_xticklabels()] == [str(k) for k in SHOTS]
+    assert not ax.get_xticks(minor=True).size
+
+
+@pytest.mark.parametrize("n, width", [(7, COLUMN_WIDTH), (7, SLIDE_WIDTH), (12, SLIDE_WIDTH)])
+def test_labels_of_lines_that_coincide_stay_apart_in_order_and_inside_the_figure(n, width):
+    ax = accuracy_vs_shots(crowd(n), width=width)
+    ax.figure.canvas.draw()
+    labels = sorted(ax.texts, key=lambda t: int(t.get_text().split()[1]))
+    assert len(labels) == n
+    boxes = [plt.Text.get_window_extent(t) for t in labels]  # an annotation's own box would hold its leader too
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(a.y0 < b.y0 for a, b in pairwise(boxes)), "labels stand in the order of the lines"
+    assert max(b.x1 for b in boxes) <= ax.figure.bbox.x1 + 1
+    assert not any(b.overlaps(ax._left_title.get_window_extent()) for b in boxes)
+
+
+def test_no_two_lines_look_alike_even_without_colour():
+    lines = accuracy_vs_shots(crowd(12), width=SLIDE_WIDTH).get_lines()
+    assert len({(line.get_linestyle(), str(line._dash_pattern), line.get_marker()) for line in lines}) == 12
+    assert len({line.get_color() for line in lines[:7]}) == 7
+
+
+def test_the_fewest_fields_name_the_lines():
+    own = [record(0.6, encoder=f"conv4_{m}", method=m) for m in ("maml", "prototypical")]
+    assert {t.get_text() for t in accuracy_vs_shots(own).texts} == {"prototypical", "maml"}
+    both = [record(0.6, encoder=e, method=m) for e in ("conv4", "resnet12") for m in ("maml", "prototypical")]
+    assert {t.get_text() for t in accuracy_vs_shots(both).texts} == {
+        f"{e}, {m}" for e in ("conv4", "resnet12") for m in ("maml", "prototypical")
+    }
+
+
+def test_a_figure_refuses_to_mix():
+    with pytest.raises(ValueError, match="one figure shows one n_way, not 5, all"):
+        accuracy_vs_shots([record(0.6), record(0.6, n_way="all")])
+    with pytest.raises(ValueError, match="2 cells for one place, prototypical, 1-shot"):
+        accuracy_vs_shots([record(0.6), record(0.7, config={"lr": 1})])
+    with pytest.raises(ValueError, match="no cells to draw"):
+        accuracy_vs_shots([])
+
+
+def test_training_curves_ring_the_best_point_and_pass_over_rows_without_validation():
+    history = [{"epoch": e, "score": s} for e, s in ((1, 0.5), (3, 0.7), (4, 0.65))]
+    ax = training_curves({"supervised": [*history, {"epoch": 5, "loss": 1.0}], "ProtoNet": history[:2]})
+    line, _, ring, _ = ax.get_lines()
+    np.testing.assert_allclose(line.get_ydata(), [50, 70, 65])
+    assert (ring.get_xdata(), ring.get_ydata()) == ([3], [70])
+    assert {t.get_text() for t in ax.texts} == {"supervised", "ProtoNet"}
+    with pytest.raises(ValueError, match=r"the history 'a' has no 'score'; it has \['epoch', 'loss'\]"):
+        training_curves({"a": [{"epoch": 5, "loss": 1.0}]})
+
+
+def test_a_given_axes_is_drawn_on_and_a_png_is_sharp_in_a_column(tmp_path):
+    _, axes = plt.subplots(1, 2)
+    assert accuracy_vs_shots(crowd(2), axes[1]) is axes[1] and not axes[0].get_lines()
+    path = save_figure(accuracy_vs_shots(crowd(3)), tmp_path / "deep" / "f.png")
+    with Image.open(path) as image:
+        assert image.width == 1020
+        grey = np.asarray(image.convert("L"))
+    assert 0.02 < (grey < 128).mean() < 0.5
+    assert plt.get_fignums() == [1], "the saved figure is closed"

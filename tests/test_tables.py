@@ -1,0 +1,197 @@
+"""Tables from records: exact Markdown of constructed records, refusals, generated blocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewshot_prod import pages
+from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured
+from fewshot_prod.tables import IMAGENET, MASKED, current, differences_table, methods_table
+
+
+def record(accuracy: float, *, ci95: float = 0.002, skipped: dict | None = None, **changes) -> dict:
+    fields = {
+        "experiment": "t",
+        "catalog": "synthetic",
+        "split": "synthetic_random",
+        "method": "prototypical",
+        "encoder": "conv4",
+        "n_way": 5,
+        "n_shot": 1,
+        "n_query": 15,
+        "n_episodes": 10_000,
+        "episode_seed": 0,
+        "train_seed": 0,
+        "norm": "running",
+        "config": {},
+        "catalog_fingerprint": "c0",
+        "split_fingerprint": "50",
+    }
+    return measured(cell(**{**fields, **changes}), accuracy=accuracy, ci95=ci95, skipped=skipped)
+
+
+def rows_of(table: str) -> list[list[str]]:
+    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")]
+
+
+def test_the_whole_table():
+    cells = [
+        record(0.70, method="maml", n_shot=5, n_episodes=200, ci95=0.011),
+        record(0.60, method="prototypical", n_shot=1),
+        record(0.801, method="prototypical", n_shot=5),
+        record(0.59, method="nearest_centroid", n_shot=1),
+        record(0.7905, method="nearest_centroid", n_shot=5, ci95=0.0021),
+    ]
+    assert methods_table(cells) == (
+        "Accuracy in %; ± is the half-width of the 95 % interval over n episodes. synthetic, synthetic_random, "
+        "query distribution balanced, image, conv4, 5-way, 15 queries a class, norm running, inductive.\n"
+        "\n"
+        "| method | 1-shot | 5-shot | episodes |\n"
+        "| --- | --: | --: | --: |\n"
+        "| nearest centroid | 59.0 ± 0.2 | 79.0 ± 0.2 | 10,000 |\n"
+        "| prototypical | 60.0 ± 0.2 | 80.1 ± 0.2 | 10,000 |\n"
+        "| maml | – | 70.0 ± 1.1 | 200 |\n"
+    ).replace("79.0 ± 0.2", f"{79.05:.1f} ± 0.2")
+
+
+def test_training_seeds_are_averaged_and_their_range_is_shown():
+    cells = [record(a, train_seed=s, ci95=h) for s, (a, h) in enumerate([(0.78, 0.002), (0.80, 0.003), (0.793, 0.004)])]
+    table = methods_table(cells)
+    assert rows_of(table)[2] == ["prototypical", "79.1 ± 0.3 (78.0 to 80.0)"]
+    assert "mean over 3 training seeds (lowest to highest seed)" in table and "over 10,000 episodes" in table
+    mixed = methods_table([*cells, record(0.7, method="linear_probe")])
+    assert rows_of(mixed)[0][-1] == "training seeds"
+    assert [row[-1] for row in rows_of(mixed)[2:]] == ["3", "1"]
+
+
+def test_ways_shots_and_masking_make_columns_in_reading_order_and_untitled_rows_have_no_masked_cell():
+    title = {"modality": "image+title", "fusion": "attention"}
+    cells = [
+        record(0.5, n_way="all", n_shot=5),
+        record(0.7, n_shot=10),
+        record(0.6, n_shot=2),
+        record(0.9, n_shot=2, mask_class_words=False, **title),
+        record(0.8, n_shot=2, mask_class_words=True, **title),
+    ]
+    table = methods_table(cells)
+    header, _, image, fused = rows_of(table)
+    columns = ["5-way 2-shot", "5-way 10-shot", "all novel classes 5-shot", "class words masked 5-way 2-shot"]
+    assert header == ["modality", "fusion", *columns]
+    assert image == ["image", "–", "60.0 ± 0.2", "70.0 ± 0.2", "50.0 ± 0.2", "–"]
+    assert fused == ["image+title", "attention", "90.0 ± 0.2", "–", "–", "80.0 ± 0.2"]
+    assert MASKED in table and MASKED not in methods_table(cells[:3])
+
+
+def test_what_methods_may_differ_in_is_told_with_each_row():
+    cells = [
+        record(0.6),
+        record(0.7, method="maml", norm="batch", transductive=True, pretrained_on="ImageNet", images_seen=50_000),
+    ]
+    table = methods_table(cells)
+    assert rows_of(table)[0][2:] == ["norm", "transductive", "pretrained on", "images seen"]
+    assert rows_of(table)[3][2:] == ["batch", "transductive", "ImageNet", "50,000"]
+    assert IMAGENET in table and IMAGENET not in methods_table(cells[:1])
+
+
+def test_skipped_classes_stand_under_the_table():
+    table = methods_table([record(0.6), record(0.7, n_shot=20, skipped={"Mufflers": 31})])
+    assert "Skipped, too few products: Mufflers (20-shot)." in table
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"episode_seed": 1}, r"cells differ in episode_seed \(0, 1\): select one or make it a row or column"),
+        ({"catalog_fingerprint": "c1"}, r"cells differ in catalog_fingerprint \(c0, c1\)"),
+        ({"split_fingerprint": "51"}, r"cells differ in split_fingerprint \(50, 51\)"),
+        ({"config": {"lr": 1}}, r"2 cells for one place, .*; they differ in \['config'\]"),
+    ],
+)
+def test_a_table_refuses_to_mix(changes, message):
+    other = {"method": "maml"} if "config" not in changes else {}
+    with pytest.raises(ValueError, match=message):
+        methods_table([record(0.6), record(0.6, **other, **changes)])
+
+
+def test_a_field_left_out_of_rows_and_columns_is_not_averaged_away():
+    cells = [record(0.6, n_query=15), record(0.7, n_query=10)]
+    assert "15 queries a class" in methods_table(cells)
+    with pytest.raises(ValueError, match="cells differ in n_query"):
+        methods_table(cells, columns=("n_way", "n_shot"))
+
+
+def test_records_of_another_result_version_take_no_part():
+    stale = record(0.1, result_version=RESULT_VERSION - 1)
+    assert "10.0" not in methods_table([stale, record(0.6)])
+    assert methods_table([stale]) == "No records yet.\n"
+
+
+def test_filters():
+    cells = [record(0.6), record(0.7, method="maml"), record(0.8, method="maml", n_shot=5)]
+    assert len(current(cells, "cell", method="maml,prototypical", n_shot="1")) == 2
+    assert current(cells, "difference") == []
+
+
+def test_differences_are_bold_where_every_seed_leaves_out_zero():
+    proto = {"method": "prototypical", "encoder": "conv4_prototypical"}
+    lines = []
+    for shot, means in ((1, (0.010, 0.006)), (5, (0.010, 0.001)), (10, (-0.010, -0.020))):
+        for seed, mean in enumerate(means):
+            a = record(0.6, n_shot=shot, train_seed=seed, **proto)
+            b = record(0.6, n_shot=shot, train_seed=seed, method="nearest_centroid")
+            lines.append(difference(a, b, mean=mean, ci95=0.002))
+    table = differences_table(lines)
+    assert rows_of(table)[0] == ["difference", "1-shot", "5-shot", "10-shot"]
+    assert rows_of(table)[2] == [
+        "conv4_prototypical, prototypical − conv4, nearest centroid",
+        "**+0.8 ± 0.2 (+0.6 to +1.0)**",
+        "+0.6 ± 0.2 (+0.1 to +1.0)",
+        "**−1.5 ± 0.2 (−2.0 to −1.0)**",
+    ]
+
+
+def test_differences_of_titles_say_which_titles_are_masked():
+    image = record(0.6)
+    fused = [record(0.7, modality="image+title", mask_class_words=m, encoder="conv4_gru") for m in (False, True)]
+    lines = [difference(f, image, mean=0.1, ci95=0.01) for f in fused]
+    table = rows_of(differences_table(lines))
+    assert table[0] == ["difference", "1-shot", "class words masked 1-shot"]
+    assert table[2][0] == "image+title, conv4_gru − image, conv4"
+    plain_against_masked = difference(fused[0], fused[1], mean=0.05, ci95=0.01)
+    assert rows_of(differences_table([plain_against_masked]))[::2] == [
+        ["difference", "1-shot"],
+        ["class words kept − class words masked", "**+5.0 ± 1.0**"],
+    ]
+
+
+PAGE = """# Title
+<!-- table:t method=maml -->
+old
+<!-- end -->
+between
+<!-- differences:t -->
+<!-- end -->
+"""
+
+
+def test_pages_are_written_from_records_and_a_second_time_alike(tmp_path, capsys):
+    readme, results = tmp_path / "README.md", tmp_path / "results"
+    readme.write_text(PAGE)
+    for shot in (1, 5):
+        append_record(results / "t.jsonl", record(0.6 + shot / 100, method="maml", n_shot=shot))
+        append_record(results / "t.jsonl", record(0.7 + shot / 100, n_shot=shot))
+        append_record(results / "fig_t.jsonl", record(0.7, n_shot=shot))
+    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", readme)
+    page = readme.read_text()
+    assert "| maml | 61.0 ± 0.2 | 65.0 ± 0.2 |" in page and "old" not in page and "71.0" not in page
+    assert "\nbetween\n" in page and page.endswith("No paired differences yet.\n<!-- end -->\n")
+    assert "| prototypical | 71.0 ± 0.2 | 75.0 ± 0.2 |" in (tmp_path / "tables" / "t.md").read_text()
+    assert (tmp_path / "figures" / "fig_t.png").read_bytes().startswith(b"\x89PNG")
+    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", readme)
+    assert readme.read_text() == page
+
+
+def test_an_unknown_block_is_an_error(tmp_path):
+    (tmp_path / "page.md").write_text(PAGE)
+    with pytest.raises(ValueError, match="has no block 'table:u': add '<!-- table:u -->' and '<!-- end -->' lines"):
+        pages.update_generated_blocks(tmp_path / "page.md", {"table:u": "x"})
