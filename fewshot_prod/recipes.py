@@ -21,7 +21,6 @@ from fewshot_prod.checkpoints import encoder_hash, load_checkpoint, save_checkpo
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs, catalog_inputs
-from fewshot_prod.metatrain import metatrain
 from fewshot_prod.pretrain import Trained, pretrain, seed_step
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
@@ -224,9 +223,10 @@ def prepare_encoder(
         base_inputs, validation_inputs = inputs(base), inputs(validation)
         facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])
         chooser = FewShotValidation.fitting(validation_inputs, validation.category_ids, validation.groups)
-        from fewshot_prod.metatrain import metatrain
+        stage = pretrain
+        if recipe.stage == "metatrain":
+            from fewshot_prod.metatrain import metatrain as stage
 
-        stage = {"pretrain": pretrain, "metatrain": metatrain}[recipe.stage]
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(
             encoder,
