@@ -1,0 +1,105 @@
+"""Checkpoints come back as they went, and a broken one says what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.features import cached_features, embed
+from fewshot_prod.inputs import ProductInputs
+
+CONFIG = {
+    "image": {"name": "conv4", "width": 16},
+    "title": {"vocab_size": 30, "embedding_dim": 8, "hidden_size": 8},
+    "fusion": {"kind": "concat", "dim": 16},
+}
+
+
+def some_inputs(n: int = 6) -> ProductInputs:
+    generator = torch.Generator().manual_seed(0)
+    return ProductInputs(
+        images=torch.randint(0, 256, (n, 32, 24, 3), generator=generator, dtype=torch.uint8),
+        has_image=torch.ones(n, dtype=torch.bool),
+        tokens=torch.randint(1, 30, (n, 5), generator=generator),
+        lengths=torch.arange(n) % 5 + 1,
+    )
+
+
+def test_round_trip_gives_the_same_features_and_hash(tmp_path):
+    encoder = build_encoder(CONFIG).eval()
+    save_checkpoint(tmp_path / "a", encoder, {"train_seconds": 1.5})
+    again, facts = load_checkpoint(tmp_path / "a")
+    assert facts == {"train_seconds": 1.5}
+    assert encoder_hash(again) == encoder_hash(encoder)
+    torch.testing.assert_close(embed(again, some_inputs()), embed(encoder, some_inputs()), rtol=0, atol=0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+
+
+def test_half_precision_halves_the_file_and_moves_features_little(tmp_path):
+    encoder = build_encoder({"image": {"name": "conv4"}}).eval()
+    save_checkpoint(tmp_path / "full", encoder)
+    save_checkpoint(tmp_path / "half", encoder, half=True)
+    size = {name: (tmp_path / name / "weights.safetensors").stat().st_size for name in ("full", "half")}
+    assert size["half"] < 0.55 * size["full"]
+    inputs = ProductInputs(images=some_inputs().images)
+    torch.testing.assert_close(
+        embed(load_checkpoint(tmp_path / "half")[0], inputs), embed(encoder, inputs), rtol=0.01, atol=0.01
+    )
+
+
+def test_overwriting_replaces_the_whole_folder(tmp_path):
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG))
+    encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+    save_checkpoint(tmp_path / "a", encoder)
+    assert encoder_hash(load_checkpoint(tmp_path / "a")[0]) == encoder_hash(encoder)
+
+
+def test_what_is_no_checkpoint_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG))
+    weights = load_file(tmp_path / "a" / "weights.safetensors")
+    weights.pop("image.blocks.0.0.weight")
+    save_file(weights, tmp_path / "a" / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"cannot be read: .*Missing key"):
+        load_checkpoint(tmp_path / "a")
+    (tmp_path / "a" / "config.json").write_text(json.dumps({"encoder": {}, "facts": {}}))
+    with pytest.raises(CheckpointError, match=r"needs an 'image' part"):
+        load_checkpoint(tmp_path / "a")
+
+
+def test_the_hash_sees_weights_and_configuration():
+    encoder = build_encoder(CONFIG)
+    before = encoder_hash(encoder)
+    with torch.no_grad():
+        next(encoder.parameters()).view(-1)[0] += 1e-3
+    assert encoder_hash(encoder) != before
+
+
+def test_cached_features_are_recomputed_for_other_weights_or_inputs(tmp_path):
+    encoder, inputs = build_encoder(CONFIG).eval(), some_inputs()
+    first = cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path)
+    files = list((tmp_path / "features").iterdir())
+    assert len(files) == 1
+    save_file({"features": first + 1}, files[0])
+    torch.testing.assert_close(cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path), first + 1)
+    torch.testing.assert_close(cached_features(encoder, inputs, inputs_key="b", cache_dir=tmp_path), first)
+    with torch.no_grad():
+        encoder.fusion.blocks["image"].weight.mul_(2)
+    assert (cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path) - first).abs().max() > 0.01
+
+
+def test_features_do_not_depend_on_the_batch_nor_on_training_mode():
+    encoder, inputs = build_encoder(CONFIG), some_inputs()
+    together = embed(encoder.train(), inputs, batch_size=6)
+    alone = embed(encoder, inputs, batch_size=1)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    assert encoder.training
+    mirrored = ProductInputs(inputs.images.flip(2), inputs.has_image, inputs.tokens, inputs.lengths)
+    torch.testing.assert_close(embed(encoder, mirrored), together, rtol=1e-5, atol=1e-5)
+    assert (embed(encoder, mirrored, flip=False) - embed(encoder, inputs, flip=False)).abs().max() > 1e-3

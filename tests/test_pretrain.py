@@ -1,0 +1,201 @@
+"""Pretraining learns, resumes exactly, and its pieces do what they say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot_prod.augment import augment
+from fewshot_prod.checkpoints import CheckpointError, state_hash
+from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.features import embed
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.pretrain import drop_modalities, epoch_order, learning_rate, pretrain, seed_step
+from fewshot_prod.selection import FewShotValidation
+
+QUIET = {"report": lambda line: None}
+
+
+def striped_products(n_per_class: int = 16, seed: int = 0) -> tuple[ProductInputs, np.ndarray]:
+    """Four classes of 16x16 images told apart by stripes (their direction and width), in random colours."""
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for label in range(4):
+        for _ in range(n_per_class):
+            position = np.arange(16) + rng.integers(8)
+            stripe = (position // (2 if label < 2 else 4)) % 2
+            image = np.tile(stripe, (16, 1)) if label % 2 else np.tile(stripe, (16, 1)).T
+            images.append((image[..., None] * rng.integers(120, 255, 3)).astype(np.uint8))
+            labels.append(label)
+    return ProductInputs(images=torch.from_numpy(np.stack(images))), np.array(labels)
+
+
+def train(epochs: int = 6, **options):
+    torch.manual_seed(0)
+    encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+    inputs, labels = striped_products()
+    return pretrain(encoder, inputs, labels, epochs=epochs, batch_size=16, **QUIET | options)
+
+
+def centroid_accuracy(encoder) -> float:
+    """Nearest class mean of the training products, on fresh ones; chance is 0.25."""
+    (seen, labels), (fresh, truth) = striped_products(), striped_products(seed=1)
+    features, queries = embed(encoder, seen), embed(encoder, fresh)
+    means = torch.stack([features[labels == label].mean(0) for label in range(4)])
+    return float((torch.cdist(queries, means).argmin(1).numpy() == truth).mean())
+
+
+def test_it_learns_and_does_not_without_updates():
+    """Chance 0.25. With lr=0 (no update) the loss stays at log 4 or above and the accuracy low."""
+    trained, idle = train(), train(lr=0.0)
+    assert trained.history[-1]["loss"] < 0.75 * trained.history[0]["loss"]
+    assert centroid_accuracy(trained.encoder) > 0.9
+    assert idle.history[-1]["loss"] > 0.95 * np.log(4)
+    assert trained.images_seen == 6 * 64
+
+
+def test_the_best_validation_epoch_is_kept():
+    inputs, labels = striped_products(seed=2)
+    validation = FewShotValidation(inputs, labels, np.arange(64), n_way=4, n_query=5, n_episodes=20)
+    trained = train(validation=validation, epochs=3)
+    scores = [row["score"] for row in trained.history]
+    assert validation.score(trained.encoder)["score"] == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop_after_two(line: str) -> None:
+        if line.startswith("epoch 2/"):
+            raise Stop
+
+    whole = train(augmentation={}, epochs=4)
+    with pytest.raises(Stop):
+        train(augmentation={}, epochs=4, run_dir=tmp_path, report=stop_after_two)
+    resumed = train(augmentation={}, epochs=4, run_dir=tmp_path)
+    assert state_hash(resumed.encoder.state_dict()) == state_hash(whole.encoder.state_dict())
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_pretrain import train
+train(epochs=200, run_dir=Path(sys.argv[1]))
+"""
+
+
+def test_kill_9_loses_at_most_an_epoch(tmp_path):
+    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[1])
+    deadline = time.time() + 60
+    while not (tmp_path / "state.pt").exists() and time.time() < deadline:
+        time.sleep(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["progress"]["epoch"] >= 1
+    reached = state["progress"]["epoch"]
+    lines: list[str] = []
+
+    class Enough(Exception):
+        pass
+
+    def report(line: str) -> None:
+        lines.append(line)
+        raise Enough
+
+    with pytest.raises(Enough):
+        train(epochs=200, run_dir=tmp_path, report=report)
+    assert lines[0].startswith(f"epoch {reached + 1}/200")
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path):
+    train(epochs=1, run_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=r"other settings \(lr\)"):
+        train(epochs=1, run_dir=tmp_path, lr=0.2)
+    assert train(epochs=1, run_dir=tmp_path, lr=0.2, resume=False).history
+
+
+def test_too_few_products_for_a_batch():
+    with pytest.raises(ValueError, match=r"batch_size=128 must be at most the number of products \(64\)"):
+        pretrain(build_encoder({"image": {"name": "conv4", "width": 16}}), *striped_products(), batch_size=128)
+
+
+def test_frozen_parts_keep_weights_and_statistics():
+    encoder = build_encoder(
+        {
+            "image": {"name": "conv4", "width": 16},
+            "title": {"vocab_size": 20, "embedding_dim": 8, "hidden_size": 8},
+            "fusion": {"kind": "attention", "dim": 16},
+        }
+    )
+    images, labels = striped_products()
+    inputs = ProductInputs(
+        images=images.images,
+        has_image=torch.ones(64, dtype=torch.bool),
+        tokens=torch.randint(1, 20, (64, 4)),
+        lengths=torch.full((64,), 4),
+    )
+    before = state_hash(encoder.image.state_dict()), state_hash(encoder.title.state_dict())
+    trained = pretrain(
+        encoder, inputs, labels, epochs=1, batch_size=16, frozen=("image",), modality_dropout=0.5, **QUIET
+    ).encoder
+    assert state_hash(trained.image.state_dict()) == before[0]
+    assert state_hash(trained.title.state_dict()) != before[1]
+    assert all(p.requires_grad for p in trained.parameters())
+
+
+def test_modality_dropout_never_takes_the_last_one():
+    inputs = ProductInputs(
+        images=torch.zeros(400, 2, 2, 3, dtype=torch.uint8),
+        has_image=torch.arange(400) % 4 > 0,
+        tokens=torch.ones(400, 3, dtype=torch.int64),
+        lengths=torch.where(torch.arange(400) % 4 == 1, 0, 3),
+    )
+    dropped = drop_modalities(inputs, 0.5, seed_step(0))
+    assert bool((dropped.has_image | (dropped.lengths > 0)).all())
+    both = inputs.has_image & (inputs.lengths > 0)
+    lost = both & ~(dropped.has_image & (dropped.lengths > 0))
+    assert 0.4 < lost.sum() / both.sum() < 0.6
+    assert bool((dropped.has_image <= inputs.has_image).all())
+
+
+def test_class_balanced_order_evens_out_a_long_tail():
+    labels = np.repeat([0, 1], [900, 100])
+    balanced = labels[epoch_order(labels, seed_step(0), True).numpy()]
+    assert 0.4 < balanced.mean() < 0.6
+    assert sorted(epoch_order(labels, seed_step(0), False).tolist()) == list(range(1000))
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    factors = [learning_rate(step, 100) for step in range(100)]
+    assert factors[0] < factors[2] < 1.0 >= max(factors)
+    assert np.argmax(factors) == 5
+    assert factors[-1] < 1e-3
+    assert factors[52] == pytest.approx(0.5, abs=0.01)
+
+
+def test_augmentation_depends_on_its_generator_alone():
+    images = striped_products()[0].images
+    once, again = (augment(images, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, augment(images, torch.Generator().manual_seed(4)))
+    assert once.shape == images.shape and once.min() >= 0 and once.max() <= 255
+
+
+def test_augmentation_without_strength_only_flips():
+    images = striped_products()[0].images.float()
+    out = augment(images, torch.Generator().manual_seed(0), scale=0.0, shift=0.0, rotate=0.0, colour=0.0, erase=0.0)
+    same = (out - images).abs().amax(dim=(1, 2, 3)) < 1e-2
+    flipped = (out - images.flip(2)).abs().amax(dim=(1, 2, 3)) < 1e-2
+    assert bool((same | flipped).all()) and same.any() and flipped.any()
