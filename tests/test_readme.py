@@ -1,0 +1,100 @@
+"""The README shows what the records say, and names commands and files that exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fewshot_prod.pages import generated_blocks, update_generated_blocks, write_tables
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+
+
+def stale_blocks(readme: Path, copy: Path) -> bool:
+    """Whether rendering the records again changes the page."""
+    shutil.copy(readme, copy)
+    update_generated_blocks(copy, generated_blocks(readme, RESULTS))
+    return copy.read_text() != readme.read_text()
+
+
+def test_the_blocks_are_what_the_records_say(tmp_path):
+    blocks = generated_blocks(README, RESULTS)
+    assert len(blocks) >= 5, "the README lost its generated tables"
+    assert not stale_blocks(README, tmp_path / "copy.md"), "README.md and experiments/results differ: make tables"
+
+
+def test_a_number_typed_by_hand_is_noticed(tmp_path):
+    page = README.read_text()
+    tampered = tmp_path / "README.md"
+    tampered.write_text(re.sub(r"(<!-- table:.* -->\n)", r"\1| 99.9 ± 0.1 |\n", page, count=1))
+    assert tampered.read_text() != page
+    assert stale_blocks(tampered, tmp_path / "copy.md")
+
+
+def test_committed_tables_are_what_the_records_say(tmp_path):
+    shutil.copy(README, tmp_path / "README.md")
+    write_tables(RESULTS, tmp_path / "tables", tmp_path / "figures", tmp_path / "README.md")
+    made = {path.name: path.read_text() for path in (tmp_path / "tables").glob("*.md")}
+    committed = {path.name: path.read_text() for path in (ROOT / "experiments" / "tables").glob("*.md")}
+    assert made == committed, "experiments/tables and experiments/results differ: make tables"
+    figures = {path.name for path in (tmp_path / "figures").glob("*.png")}
+    assert figures <= {path.name for path in (ROOT / "experiments" / "figures").glob("*.png")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_linked_and_named_files_exist(page):
+    text = page.read_text()
+    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    named += re.findall(r"\b((?:experiments|benchmarks|tests|notebooks|fewshot_prod)/[\w/]+\.(?:py|ipynb|md))\b", text)
+    placeholders = {"fewshot_prod/methods/NAME.py"}
+    missing = sorted({name for name in named if name not in placeholders and not (ROOT / name).exists()})
+    assert named or page.name == "CHANGELOG.md"
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"(?:^ {4}|`)make ([\w-]+)", page.read_text(), re.MULTILINE))
+    rules = set(re.findall(r"^([\w-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets and targets <= rules
+
+
+def test_the_options_in_the_commands_exist():
+    commands = re.findall(r"(experiments/\w+\.py|benchmarks/\w+\.py)((?: --[\w-]+(?: [\w./]+)?)+)", README.read_text())
+    assert len(commands) >= 5
+    for script, options in commands:
+        source = (ROOT / script).read_text()
+        for option in re.findall(r"--([\w-]+)", options):
+            assert re.search(rf"\b{option.replace('-', '_')}: |--{option}\b", source), f"{script} has no --{option}"
+
+
+def test_the_first_screen_has_sentence_flow_table_and_three_commands():
+    screen = README.read_text().split("## Install")[0]
+    assert screen.index("catalog -> splits") < screen.index("<!-- table:") < screen.index("make demo")
+    assert "make test" in screen and "experiments/table1_methods.py" in screen
+
+
+def test_ci_runs_lint_and_tests_with_the_data_beside_the_checkout(tmp_path):
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    checkout = tmp_path / "checkout"
+    (checkout / ".ci").mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", checkout / ".ci" / "run")
+    (checkout / "Makefile").write_text("lint test:\n\t@echo $@ $$FEWSHOT_PROD_DATA\n")
+    run = ["bash", str(checkout / ".ci" / "run")]
+    data = (tmp_path / "shared" / "data").resolve()
+    ran = subprocess.run(run, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=True)
+    assert ran.stdout.split("\n")[:2] == [f"lint {data}", f"test {data}"]
+    ran = subprocess.run(
+        run, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "FEWSHOT_PROD_DATA": "/d"}, check=True
+    )
+    assert ran.stdout.split("\n")[:2] == ["lint /d", "test /d"]
+    (checkout / "Makefile").write_text("lint:\n\t@exit 1\ntest:\n\t@echo tested\n")
+    failed = subprocess.run(run, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False)
+    assert failed.returncode and "tested" not in failed.stdout
