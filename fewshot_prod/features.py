@@ -72,7 +72,7 @@ def cached_features(
         inputs_key: what the inputs were made from: the catalog's fingerprint, image size and title options.
     """
     key = json.dumps([encoder_hash(encoder), inputs_key, flip, precision, len(inputs)])
-    folder = cache_folder(cache_dir) / "features"
+    folder = (cache_dir or cache_folder()) / "features"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
     if path.is_file():
         return load_file(path)["features"]

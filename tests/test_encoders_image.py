@@ -35,7 +35,7 @@ def test_torchvision_by_name(name):
 
 
 def test_unknown_names_and_options_are_refused():
-    with pytest.raises(ValueError, match="torchvision has no classifier 'resnet13'; it has .*resnet18"):
+    with pytest.raises(ValueError, match=r"torchvision has no classifier 'resnet13'; it has .*resnet18"):
         image_encoder("resnet13")
     with pytest.raises(ValueError, match="width and norm belong to conv4 and resnet12"):
         image_encoder("resnet18", width=3)
