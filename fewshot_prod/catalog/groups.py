@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from fewshot_prod.catalog.titles import normalise_title
 
 
 def near_duplicate_groups(
@@ -49,8 +50,3 @@ def near_duplicate_groups(
     size = n + len(keys)
     graph = coo_array((np.ones(len(edges), np.int8), (products, n + shared_keys)), shape=(size, size))
     return connected_components(graph, directed=False)[1][:n].astype(np.int64)
-
-
-def normalise_title(title: str) -> str:
-    """Compatibility characters unified (NFKC), case folded, runs of white space made one blank."""
-    return " ".join(unicodedata.normalize("NFKC", title).casefold().split())
