@@ -10,3 +10,8 @@ os.environ["MPLBACKEND"] = "Agg"
 
 _cache = tempfile.TemporaryDirectory(prefix="fewshot_prod_tests_")
 os.environ["FEWSHOT_PROD_CACHE"] = _cache.name
+
+
+def pytest_sessionfinish() -> None:
+    """Parallel workers are ended without their exit handlers, so the folder goes here."""
+    _cache.cleanup()
