@@ -15,7 +15,7 @@ COLUMNS = ("mask_class_words", "n_way", "n_query", "n_shot")
 # Told with each row, since methods may differ in them without answering another question.
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 # Fields whose values need no name in a caption.
-PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
+PLAIN = ("catalog", "split", "query_distribution", "modality", "encoder", "method", "transductive", *COLUMNS)
 METHOD_ORDER = ("nearest_centroid", "prototypical", "maml", "maml_first_order")
 METHOD_ORDER += ("linear_probe", "finetune_head", "finetune_all")
 
@@ -40,6 +40,8 @@ def shown(field: str, value: Any) -> str:
             return f"{value}-shot"
         case "n_query":
             return f"{value} queries a class"
+        case "query_distribution":
+            return f"{value} queries"
         case "mask_class_words":
             return "class words masked" if value else ""  # None, there are no titles, belongs to the plain column
         case "missing_rate":

@@ -44,7 +44,7 @@ def test_the_whole_table():
     ]
     assert methods_table(cells) == (
         "Accuracy in %; ± is the half-width of the 95 % interval over n episodes. synthetic, synthetic_random, "
-        "query distribution balanced, image, conv4, 5-way, 15 queries a class, norm running, inductive.\n"
+        "balanced queries, image, conv4, 5-way, 15 queries a class, norm running, inductive.\n"
         "\n"
         "| method | 1-shot | 5-shot | episodes |\n"
         "| --- | --: | --: | --: |\n"
