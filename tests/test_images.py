@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_prod.catalog import CatalogError, images, inspection, load_catalog
-from fewshot_prod.catalog.images import ImageProblem, image_array, open_rgb, pixel_digest, resized
+from fewshot_prod.catalog import CatalogError, decoding, images, inspection, load_catalog
+from fewshot_prod.catalog.decoding import ImageProblem, open_rgb, pixel_digest, resized
+from fewshot_prod.catalog.images import image_array
 
 SIZE = (10, 8)
 
@@ -93,7 +94,7 @@ def test_exif_orientation_is_applied(tmp_path):
 
 def test_a_size_over_the_limit_is_refused_before_decoding(tmp_path, monkeypatch):
     Image.new("RGB", (20, 30)).save(tmp_path / "b.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 599)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 599)
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("pixels were decoded"))
     with pytest.raises(ImageProblem, match=r"image too large: b\.png is 20x30 pixels.*the limit is 599 pixels"):
         open_rgb(tmp_path / "b.png")
@@ -155,6 +156,22 @@ def test_the_key_is_content_size_and_fit(shop, cache, tmp_path):
     changed = image_array(load_catalog("table", tmp_path / "moved" / "shop.csv"), SIZE)
     assert changed[0, 0, 0].tolist() == [255, 0, 0]
     assert len(cache_files(cache)) == 4
+
+
+def test_a_cache_folder_that_cannot_be_written(shop, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file where the folder should be")
+    monkeypatch.setenv("FEWSHOT_PROD_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="pictures will be checked again next time"):
+        catalog = load_catalog("table", shop)
+    with pytest.raises(CatalogError, match=r"cannot hold a picture cache.*point FEWSHOT_PROD_CACHE to another folder"):
+        image_array(catalog, SIZE)
+
+
+def test_many_pictures_keep_their_order_over_windows(monkeypatch):
+    monkeypatch.setattr(decoding, "BLOCK", 3)
+    monkeypatch.setattr(decoding, "BLOCKS_AHEAD", 2)
+    found = decoding.in_threads(str, range(50), workers=4, progress=False, what="")
+    assert list(found) == [str(i) for i in range(50)]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: b"", lambda data: data[:20]])

@@ -197,6 +197,12 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, content, options, messag
         load_catalog("table", path, **options)
 
 
+def test_columns_without_a_name_do_no_harm(tmp_path):
+    (tmp_path / "t.csv").write_text(",title,category,,\n0,Red cup,cup,,\n1,Blue cup,cup,x,\n")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.titles == ["Red cup", "Blue cup"] and catalog.frame["column 4"].tolist() == ["", "x"]
+
+
 def test_other_encodings(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("标题,类目\n红色杯子,杯子\n".encode("gb18030"))

@@ -24,7 +24,7 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
         encoding: of the text, as Python names it.
 
     Returns:
-        the header's fields, stripped, and the records.
+        the header's fields, stripped (one without a name becomes ``column 3``), and the records.
 
     Raises:
         CatalogError: if the file or its header cannot be read.
@@ -43,7 +43,7 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
     if reason or any(_undecodable(field) for field in header):
         remedy = "save it as UTF-8, or pass its encoding (such as 'gbk' or 'utf-16')"
         raise CatalogError(f"{path}:{line}: the header cannot be read: {reason or 'not UTF-8: ' + remedy}")
-    header = [field.strip() for field in header]
+    header = [field.strip() or f"column {i}" for i, field in enumerate(header, start=1)]
     if len(set(header)) < len(header):
         repeated = sorted({field for field in header if header.count(field) > 1})
         raise CatalogError(f"{path}:{line}: the header names the columns {repeated} more than once; rename them")

@@ -24,7 +24,8 @@ def read_folder_tree(root: Path) -> list[Row]:
     Raises:
         CatalogError: if there is no file.
     """
-    paths = sorted(path.relative_to(root) for path in _files(root))
+    unreadable: list[OSError] = []
+    paths = sorted(path.relative_to(root) for path in _files(root, unreadable))
     if not paths:
         raise CatalogError(f"{root} holds neither a table (.csv, .tsv, .parquet) nor folders of pictures")
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
@@ -33,7 +34,7 @@ def read_folder_tree(root: Path) -> list[Row]:
     parents = defaultdict(set)
     for folders in locations.values():
         parents[folders[-1:]].add(folders[-2:-1])
-    rows = []
+    rows = [Row(str(error.filename), reason=f"folder unreadable: {error.strerror}") for error in unreadable]
     for path, folders in locations.items():
         row = Row(path.as_posix(), product_id=path.as_posix(), image=path.as_posix())
         rows.append(row)
@@ -47,9 +48,9 @@ def read_folder_tree(root: Path) -> list[Row]:
     return rows
 
 
-def _files(root: Path) -> list[Path]:
+def _files(root: Path, unreadable: list[OSError]) -> list[Path]:
     found = []
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=unreadable.append):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [Path(folder, n) for n in names if not n.startswith(".") and n.lower() not in LEFT_BY_SYSTEMS]
     return found

@@ -41,7 +41,7 @@ def load_grocery(root: Path, *, strict: bool = False) -> Catalog:
     classes = {number: (name, parent) for name, number, parent, *_ in _class_lines(root)}
     rows = []
     for split in SPLITS:
-        text = (root / f"{split}.txt").read_text(encoding="utf-8", errors="replace")
+        text = (root / f"{split}.txt").read_text(encoding="utf-8-sig", errors="replace")
         for line, content in enumerate(text.splitlines(), start=1):
             if not content.strip():
                 continue

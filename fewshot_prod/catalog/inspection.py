@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
-from fewshot_prod.catalog.images import DECODING_VERSION, ImageProblem, cache_folder, in_threads, open_rgb, pixel_digest
+from fewshot_prod.catalog.decoding import DECODING_VERSION, ImageProblem, in_threads, open_rgb, pixel_digest
+from fewshot_prod.catalog.images import cache_folder
 
 SAVE_EVERY = 20.0  # seconds of decoding that a kill may cost
 
@@ -94,9 +96,15 @@ class _Memory:
             return {}
 
     def save(self) -> None:
-        self.known = self._read() | self.known  # another process may have added to it
-        rows = [(*key, found.digest, found.reason) for key, found in self.known.items()]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".tmp", delete=False) as file:
-            pd.DataFrame(rows, columns=["name", "size", "mtime_ns", "digest", "reason"]).to_parquet(file)
-        os.replace(file.name, self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock")):
+                self.known = self._read() | self.known  # another process may have added to it
+                rows = [(*key, found.digest, found.reason) for key, found in self.known.items()]
+                unfinished = self.path.with_suffix(".tmp")
+                pd.DataFrame(rows, columns=["name", "size", "mtime_ns", "digest", "reason"]).to_parquet(unfinished)
+                os.replace(unfinished, self.path)
+        except OSError as error:
+            warnings.warn(
+                f"pictures will be checked again next time: {self.path} is not writable: {error}", stacklevel=2
+            )

@@ -103,7 +103,7 @@ def _settle_parents(rows: Sequence[Row]) -> list[Problem]:
     settled = {name: min(found, key=lambda p: (-found[p], p)) for name, found in counts.items()}
     notes = []
     for row in rows:
-        parent = settled.get(row.category)
+        parent = settled.get(row.category, row.parent)
         if row.parent and row.parent != parent:
             notes.append(
                 Problem(row.place, f"parent changed: {row.parent!r} to {parent!r}, as most of {row.category!r}")
