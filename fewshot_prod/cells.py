@@ -115,7 +115,7 @@ def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **
     arguments = {k: v for k, v in prepared.facts["head"].items() if k in known} | options
     if "encoder" in known:
         arguments["encoder"] = prepared.encoder
-    if "center" in known:
+    if "transform" in known:
         arguments["center"] = center()
     if "precision" in known:
         arguments.setdefault("precision", prepared.facts["precision"])
