@@ -1,8 +1,9 @@
 """Adapt a pretrained encoder to new categories, and categorise unlabelled products.
 
-Command    python experiments/adapt_catalog.py --root my.csv --support support.csv --items items.csv
-           (my.csv: the catalog to pretrain on, once; or --checkpoint FOLDER with an encoder that exists already)
-Writes     predictions.csv: one line an item with its category, the probability, and the runner-up
+Command: python experiments/adapt_catalog.py --root my.csv --support support.csv --items items.csv
+(my.csv: the catalog to pretrain on, once; or --checkpoint FOLDER with an encoder that exists already)
+
+Writes: predictions.csv: one line an item with its category, the probability, and the runner-up
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
+from fewshot_prod.cli import run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
@@ -68,6 +69,7 @@ def pretrained(args: Args) -> tuple[Prepared, Catalog | None]:
 
 
 def main(args: Args) -> int:
+    """Run it; see the top of this file."""
     import pandas as pd
     import torch
 
@@ -77,17 +79,11 @@ def main(args: Args) -> int:
     from fewshot_prod.episodes import EpisodeBatch
     from fewshot_prod.features import embed
 
-    try:
-        prepared, catalog = pretrained(args)
-        support = load_catalog("table", args.support, strict=args.strict)
-        items = load_catalog("table", args.items, strict=args.strict, labelled=False)
-        if len(support.categories) < 2:
-            raise CatalogError(
-                f"{args.support} has {len(support.categories)} category {support.categories}: give at least two"
-            )
-    except (CatalogError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    prepared, catalog = pretrained(args)
+    support = load_catalog("table", args.support, strict=args.strict)
+    items = load_catalog("table", args.items, strict=args.strict, labelled=False)
+    if len(support.categories) < 2:
+        raise CatalogError(f"{args.support} has only the categories {list(support.categories)}: give at least two")
     for name, part in (("support", support), ("items", items)):
         print(f"\n{name}: {summary(part)}")
 
@@ -125,4 +121,4 @@ def main(args: Args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    sys.exit(run_script(main, Args, __doc__))

@@ -1,8 +1,10 @@
 """The whole path on the embedded synthetic catalog: pretrain, meta-train, evaluate every method, table and curve.
 
-Command    make demo         (python experiments/demo.py)
-Minutes    under 8 on two CPU cores; run again, it reuses what is unchanged
-Writes     runs/demo/: table.md, accuracy_vs_shots.png, records.jsonl, and the trained encoders
+Command: make demo         (python experiments/demo.py)
+
+Minutes: under 8 on two CPU cores; run again, it reuses what is unchanged
+
+Writes: runs/demo/: table.md, accuracy_vs_shots.png, records.jsonl, and the trained encoders
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
+from fewshot_prod.cli import run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -52,6 +54,7 @@ def demo_rows() -> list[Row]:
 
 
 def main(args: Args) -> int:
+    """Run it; see the top of this file."""
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.cells import Setting, measure_table
@@ -94,4 +97,4 @@ def main(args: Args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    sys.exit(run_script(main, Args, __doc__))

@@ -1,9 +1,12 @@
 """Figure 1: how does accuracy grow with the number of labelled products of a new category?
 
-Command    python experiments/fig1_shots.py --catalog fashion              (also: synthetic, grocery, table)
-Minutes    in experiments/README.md; encoders are shared with table 1, every finished cell is kept
-Writes     experiments/results/fig1_<split>.jsonl; ``make tables`` draws experiments/figures/fig1_<split>.png
-Protocol   5-way, 10 queries a class, so that 20 shots fit the smaller classes; otherwise as table 1
+Command: python experiments/fig1_shots.py --catalog fashion              (also: synthetic, grocery, table)
+
+Minutes: in experiments/README.md; encoders are shared with table 1, every finished cell is kept
+
+Writes: experiments/results/fig1_<split>.jsonl; ``make tables`` draws experiments/figures/fig1_<split>.png
+
+Protocol: 5-way, 10 queries a class, so that 20 shots fit the smaller classes; otherwise as table 1
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
+from fewshot_prod.cli import run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -61,6 +64,7 @@ def figure_rows() -> list[Row]:
 
 
 def main(args: Args) -> int:
+    """Run it; see the top of this file."""
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.cells import Setting, measure_table
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
@@ -102,4 +106,4 @@ def main(args: Args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    sys.exit(run_script(main, Args, __doc__))

@@ -1,8 +1,10 @@
 """Train one encoder by its recipe; the tables do the same for every encoder that they lack.
 
-Command    python experiments/train_encoder.py --catalog fashion --recipe resnet12 --seed 0
-Minutes    in experiments/README.md; stopped at any moment, the same command goes on after the last finished epoch
-Writes     runs/encoders/<catalog>/<split>/<recipe>/seed<n>/encoder/: weights.safetensors and config.json
+Command: python experiments/train_encoder.py --catalog fashion --recipe resnet12 --seed 0
+
+Minutes: in experiments/README.md; stopped at any moment, the same command goes on after the last finished epoch
+
+Writes: runs/encoders/<catalog>/<split>/<recipe>/seed<n>/encoder/: weights.safetensors and config.json
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
+from fewshot_prod.cli import run_script
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Args:
 
 
 def main(args: Args) -> int:
+    """Run it; see the top of this file."""
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.recipes import SMOKE, prepare_encoder
     from fewshot_prod.splits import default_split, read_split
@@ -52,4 +55,4 @@ def main(args: Args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    sys.exit(run_script(main, Args, __doc__))

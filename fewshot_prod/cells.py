@@ -45,6 +45,7 @@ class Row:
         method: a key of ``METHODS``.
         options: hyperparameters of the method.
         against: names of earlier rows with which it is compared episode by episode.
+        n_ways: the settings' ways that it is measured at; None for all of them.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     method: str
     options: dict[str, Any] = field(default_factory=dict)
     against: tuple[str, ...] = ()
+    n_ways: tuple[int | str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ def measure_table(
                 continue
             for setting in settings:
                 count += 1
+                if row.n_ways and setting.n_way not in row.n_ways:
+                    continue
                 where = f"[{count}/{total}] seed {seed}  {row.name}  {setting}"
                 try:
                     sampler = novel_sampler(catalog, split, setting, episode_seed)
@@ -212,6 +216,7 @@ def measure_table(
 
 
 def novel_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int) -> EpisodeSampler:
+    """Episodes over the products of the split's novel categories; see :class:`EpisodeSampler` for errors."""
     novel = split.select(catalog, "novel")
     return EpisodeSampler(
         novel.category_ids,
@@ -257,6 +262,7 @@ def describe(
 
 
 def finish(planned: Record, scores: EpisodeScores, pool: Pools, sampler: EpisodeSampler) -> Record:
+    """The record of a measured cell."""
     mean, half = mean_ci95(scores.accuracy)
     names = pool.split.select(pool.catalog, "novel").categories
     return measured(

@@ -6,7 +6,6 @@ A recipe may start from another one's weights. Trained encoders are kept under
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -17,11 +16,11 @@ import torch
 
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.catalog.titles import TitleTokenizer, class_word_masker
-from fewshot_prod.checkpoints import encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs, catalog_inputs
-from fewshot_prod.pretrain import Trained, pretrain, seed_step
+from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
 
