@@ -26,7 +26,8 @@ def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, weight: T
         0.1733
     """
     log_p = _log_probability(logits, targets)
-    return _weighted_mean(-((1 - log_p.exp()) ** gamma) * log_p, targets, weight)
+    wrong = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).eps)  # 1 - p_y; at 0, gamma < 1 has no gradient
+    return _weighted_mean(-(wrong**gamma) * log_p, targets, weight)
 
 
 def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 # Catalog ------------------------------------------------------------------------------------------------------------
@@ -34,3 +35,50 @@ def near_duplicate_groups_by_search(categories, titles, digests, given) -> list[
                 group[j] = number
             grown = bool(outside)
     return group
+
+
+# Titles, fusion and losses ------------------------------------------------------------------------------------------
+
+
+def additive_attention_by_loops(query, keys, mask, w, bias, u, v) -> tuple[list[float], list[float]]:
+    """One query over T keys, all given as lists: e_i = v . tanh(W q + b + U k_i), softmax where ``mask``, average."""
+
+    def times(matrix, vector):
+        return [sum(m * x for m, x in zip(row, vector, strict=True)) for row in matrix]
+
+    from_query = [a + b for a, b in zip(times(w, query), bias, strict=True)]
+    scores = []
+    for key, real in zip(keys, mask, strict=True):
+        hidden = [math.tanh(a + b) for a, b in zip(from_query, times(u, key), strict=True)]
+        scores.append(math.exp(sum(a * b for a, b in zip(v, hidden, strict=True))) if real else 0.0)
+    weights = [score / sum(scores) if sum(scores) else 0.0 for score in scores]
+    context = [sum(a * key[d] for a, key in zip(weights, keys, strict=True)) for d in range(len(keys[0]))]
+    return context, weights
+
+
+def softmax_by_loops(logits) -> list[float]:
+    exponentials = [math.exp(x - max(logits)) for x in logits]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def weighted_loss_by_loops(logits, targets, weight, loss_of_probability) -> float:
+    """Mean of a function of the target's probability, each row weighted by its class."""
+    rows = [(weight[y], loss_of_probability(softmax_by_loops(row)[y])) for row, y in zip(logits, targets, strict=True)]
+    return sum(w * loss for w, loss in rows) / sum(w for w, _ in rows)
+
+
+def supervised_contrastive_by_loops(features, labels, temperature) -> float:
+    """Khosla et al. 2020, equation 2, over lists; the mean over the anchors with a positive."""
+    unit = [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in features]
+
+    def similarity(i, j):
+        return math.exp(sum(a * b for a, b in zip(unit[i], unit[j], strict=True)) / temperature)
+
+    losses = []
+    for i, label in enumerate(labels):
+        others = [a for a in range(len(labels)) if a != i]
+        positives = [p for p in others if labels[p] == label]
+        if positives:
+            everything = sum(similarity(i, a) for a in others)
+            losses.append(-sum(math.log(similarity(i, p) / everything) for p in positives) / len(positives))
+    return sum(losses) / len(losses)

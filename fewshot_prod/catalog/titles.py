@@ -228,7 +228,7 @@ def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
                 "" if re.fullmatch(f"[{_CJK}]", end) else guard
                 for end, guard in zip(ends, _NOT_WITHIN_WORD, strict=True)
             ]
-            borders.setdefault(tuple(guards), []).append(r"[\s\-_/,、]*".join(map(_word_pattern, words)))
+            borders.setdefault(tuple(guards), []).append(r"(?:[^\w&]|_)*".join(map(_word_pattern, words)))
         else:  # symbols, emoji
             borders.setdefault(("", ""), []).append(re.escape(name))
     groups = [f"{before}(?:{'|'.join(patterns)}){after}" for (before, after), patterns in borders.items()]
@@ -249,7 +249,7 @@ def _word_pattern(word: str) -> str:
 def _number_forms(word: str) -> set[str]:
     """An English word with its singular and plural spellings, wrong ones included where the rules leave a choice."""
     singulars = {word, _IRREGULAR.get(word, word)}
-    if word.endswith("s") and not word.endswith("ss") and len(word) > 3:
+    if word.endswith("s") and not word.endswith("ss") and len(word) > 2:
         singulars.add(word[:-1])
         if word.endswith("ies"):
             singulars.add(word[:-3] + "y")

@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from reference import additive_attention_by_loops
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from fewshot_prod.catalog.titles import TitleTokenizer
+from fewshot_prod.encoders.attention import AdditiveAttention
+from fewshot_prod.encoders.classifier import CosineHead, ProductClassifier
+from fewshot_prod.encoders.fusion import AttentionFusion, ConcatFusion
+from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.encoders.title import TitleEncoder
+from fewshot_prod.inputs import ProductInputs
+
+TOKENS = torch.tensor([[5, 9, 2, 7, 3], [4, 4, 8, 0, 0], [6, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 2, 3, 4, 0]])
+LENGTHS = torch.tensor([5, 3, 1, 0, 4])
+CELLS = [("gru", True), ("gru", False), ("lstm", True), ("lstm", False)]
+
+
+def title_encoder(cell="gru", bidirectional=True, recurrence="packed", dtype=torch.float32) -> TitleEncoder:
+    torch.manual_seed(0)
+    encoder = TitleEncoder(
+        12, embedding_dim=6, hidden_size=5, cell=cell, bidirectional=bidirectional, recurrence=recurrence
+    )
+    return encoder.to(dtype).eval()
+
+
+# --- title encoder -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cell", "bidirectional"), CELLS)
+def test_title_encoder_matches_each_title_on_its_own(cell, bidirectional):
+    """Without padding or batch: PyTorch's recurrence over the bare title, then attention in loops."""
+    encoder = title_encoder(cell, bidirectional, dtype=torch.float64)
+    features, weights = encoder(TOKENS, LENGTHS), encoder.attention_weights(TOKENS, LENGTHS)
+    assert features.shape == (5, encoder.feature_dim) == (5, 10 if bidirectional else 5)
+    attention = encoder.attention
+    for row, n in enumerate(LENGTHS.tolist()):
+        if n == 0:
+            assert features[row].abs().max() == 0 and weights[row].abs().max() == 0
+            continue
+        states, final = encoder.rnn(encoder.embedding(TOKENS[row : row + 1, :n]))
+        query = (final[0] if cell == "lstm" else final).flatten()  # last forward state, first backward state
+        context, expected = additive_attention_by_loops(
+            query.tolist(),
+            states[0].tolist(),
+            [True] * n,
+            attention.query.weight.tolist(),
+            attention.query.bias.tolist(),
+            attention.key.weight.tolist(),
+            attention.score.weight[0].tolist(),
+        )
+        torch.testing.assert_close(features[row], torch.tensor(context, dtype=torch.float64))
+        torch.testing.assert_close(weights[row, :n], torch.tensor(expected, dtype=torch.float64))
+        assert weights[row, n:].abs().sum() == 0
+
+
+@pytest.mark.parametrize(("cell", "bidirectional"), CELLS)
+def test_masked_recurrence_equals_packed_in_value_and_gradient(cell, bidirectional):
+    results = []
+    for recurrence in ("packed", "masked"):
+        encoder = title_encoder(cell, bidirectional, recurrence)
+        features = encoder(TOKENS, LENGTHS)
+        features.square().sum().backward()
+        results.append((features.detach(), {name: p.grad for name, p in encoder.named_parameters()}))
+    (packed, packed_gradients), (masked, masked_gradients) = results
+    torch.testing.assert_close(packed, masked, rtol=1e-5, atol=1e-5)
+    assert packed.abs().max() > 0.05
+    for name, gradient in packed_gradients.items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(gradient, masked_gradients[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("recurrence", ["packed", "masked"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_features_do_not_depend_on_padding_or_batch(cell, recurrence):
+    encoder = title_encoder(cell, recurrence=recurrence)
+    together = encoder(TOKENS, LENGTHS)
+    garbage = torch.where(torch.arange(5) < LENGTHS[:, None], TOKENS, 11)
+    wider = torch.cat([garbage, torch.full((5, 3), 7)], dim=1)
+    torch.testing.assert_close(encoder(wider, LENGTHS), together)
+    alone = torch.cat([encoder(TOKENS[i : i + 1], LENGTHS[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(alone, together)
+    torch.testing.assert_close(encoder(TOKENS.flip(0), LENGTHS.flip(0)), together.flip(0))
+
+
+@pytest.mark.parametrize("recurrence", ["packed", "masked"])
+def test_missing_titles_give_zero_features_and_finite_gradients(recurrence):
+    encoder = title_encoder(recurrence=recurrence).train()
+    features = encoder(torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, dtype=torch.long))
+    features.sum().backward()
+    assert features.abs().max() == 0
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in encoder.parameters())
+
+
+def test_title_attention_depends_on_the_title():
+    weights = title_encoder().attention_weights(TOKENS, LENGTHS)
+    torch.testing.assert_close(weights.sum(1), (LENGTHS > 0).float())
+    assert weights[0].max() - weights[0].min() > 0.01
+    swapped = TOKENS.clone()
+    swapped[0, 4] = 8  # another last word moves the query, and with it the weight of the first word
+    assert (title_encoder().attention_weights(swapped, LENGTHS)[0, 0] - weights[0, 0]).abs() > 1e-4
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_masked_recurrence_under_func_transforms(cell):
+    encoder = title_encoder(cell, recurrence="masked")
+    parameters = dict(encoder.named_parameters())
+
+    def loss(parameters, tokens, lengths):
+        return functional_call(encoder, parameters, (tokens[None], lengths[None])).square().sum()
+
+    each = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, TOKENS, LENGTHS)
+    encoder(TOKENS, LENGTHS).square().sum().backward()
+    for name, p in encoder.named_parameters():
+        torch.testing.assert_close(each[name].sum(0), p.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_masked_recurrence_has_a_right_double_backward(cell):
+    encoder = title_encoder(cell, recurrence="masked", dtype=torch.float64)
+    names = ["rnn.weight_hh_l0", "attention.key.weight", "embedding.weight"]
+    values = [encoder.get_parameter(name).detach().clone().requires_grad_() for name in names]
+
+    def features(*values):
+        return functional_call(
+            encoder, dict(zip(names, values, strict=True)), (TOKENS[:3, :3], LENGTHS[:3].clamp(max=3))
+        )
+
+    assert torch.autograd.gradgradcheck(features, values, fast_mode=True)
+
+
+def test_title_encoder_under_bfloat16_autocast():
+    for recurrence in ("packed", "masked"):
+        encoder = title_encoder(recurrence=recurrence)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = encoder(TOKENS, LENGTHS)
+        torch.testing.assert_close(low.float(), encoder(TOKENS, LENGTHS), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cell": "rnn"}, r"cell is 'rnn'; choose one of \['gru', 'lstm'\]"),
+        ({"recurrence": "fast"}, "recurrence is 'fast'; choose 'packed' or 'masked'"),
+    ],
+)
+def test_title_encoder_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TitleEncoder(10, **arguments)
+
+
+def test_additive_attention_without_any_key():
+    attend = AdditiveAttention(2, 3, 4)
+    keys = torch.randn(2, 5, 3, requires_grad=True)
+    context, weights = attend(torch.randn(2, 2), keys, torch.tensor([[True] * 5, [False] * 5]))
+    context.sum().backward()
+    assert context[1].abs().max() == 0 and weights[1].abs().max() == 0
+    assert keys.grad.isfinite().all() and keys.grad[1].abs().max() == 0 < keys.grad[0].abs().max()
+
+
+# --- fusion ------------------------------------------------------------------------------------------------------
+
+DIMS = {"image": 6, "title": 4, "price": 3}
+PRESENT = {
+    "image": torch.tensor([True, True, False, True]),
+    "title": torch.tensor([True, False, True, True]),
+    "price": torch.tensor([True, False, False, True]),
+}
+
+
+def features(seed: int = 1, n: int = 4) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(n, size, generator=generator) for name, size in DIMS.items()}
+
+
+def fusion(kind=AttentionFusion, dims=DIMS, dim=8) -> nn.Module:
+    torch.manual_seed(0)
+    return kind(dims, dim).eval()
+
+
+def test_weights_differ_and_depend_on_the_content():
+    """The usual mistake is a softmax over a dimension of size one: every weight is then 1 (checked by making it)."""
+    model, everything = fusion(), {name: torch.ones(4, dtype=torch.bool) for name in DIMS}
+    weights = model.weights(features(), everything)
+    assert weights.shape == (4, 3)
+    torch.testing.assert_close(weights.sum(1), torch.ones(4))
+    assert (weights.max(1).values - weights.min(1).values).min() > 0.01  # the modalities of each product
+    assert weights.std(0).min() > 0.005  # the products
+    assert weights.max() < 0.999
+
+
+def test_weights_match_attention_in_loops():
+    model = fusion()
+    given = features()
+    weights, output = model.weights(given, PRESENT), model(given, PRESENT)
+    zero = [0.0] * model.query.weight.shape[0]
+    identity = torch.eye(len(zero)).tolist()
+    for row in range(4):
+        x = {name: model.norms[name](given[name][row]) for name in DIMS}
+        keys = [model.keys[name](x[name]).tolist() for name in DIMS]
+        mask = [bool(PRESENT[name][row]) for name in DIMS]
+        there = [key for key, real in zip(keys, mask, strict=True) if real]
+        query = [sum(column) / len(there) for column in zip(*there, strict=True)]
+        _, expected = additive_attention_by_loops(
+            query, keys, mask, model.query.weight.tolist(), zero, identity, model.score.weight[0].tolist()
+        )
+        torch.testing.assert_close(weights[row], torch.tensor(expected))
+        blocks = [sum(mask) * weight * model.blocks[name](x[name]) for weight, name in zip(expected, DIMS, strict=True)]
+        torch.testing.assert_close(output[row], torch.cat(blocks))
+
+
+@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@pytest.mark.parametrize("stand_in", [0.0, 1e6, float("nan")])
+def test_features_of_a_missing_modality_change_neither_value_nor_gradient(kind, stand_in):
+    def run(given):
+        model = fusion(kind)
+        output = model(given, PRESENT)
+        output.square().sum().backward()
+        return output, [p.grad for p in model.parameters()]
+
+    garbage = {name: torch.where(PRESENT[name][:, None], x, stand_in) for name, x in features().items()}
+    (output, gradients), (expected, expected_gradients) = run(garbage), run(features())
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(gradients, expected_gradients)
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+def test_a_modality_left_out_is_missing_from_every_product(kind):
+    model, given = fusion(kind), features()
+    everywhere = {name: torch.ones(4, dtype=torch.bool) for name in DIMS}
+    without = model(given, everywhere | {"price": torch.zeros(4, dtype=torch.bool)})
+    torch.testing.assert_close(model({"image": given["image"], "title": given["title"]}, {}), without)
+    assert (without - model(given, everywhere)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+def test_every_modality_and_every_parameter_takes_part(kind):
+    model, given = fusion(kind), {name: x.requires_grad_() for name, x in features().items()}
+    output = model(given, PRESENT)
+    assert output.shape == (4, 8) and model.feature_dim == 8
+    (output * torch.randn(4, 8, generator=torch.Generator().manual_seed(3))).sum().backward()
+    assert all(x.grad[PRESENT[name]].abs().sum(1).min() > 0 for name, x in given.items())
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_concatenation_is_attention_with_equal_weights():
+    attention, concat = fusion(), fusion(ConcatFusion)
+    concat.load_state_dict(attention.state_dict(), strict=False)
+    everywhere = {name: torch.ones(4, dtype=torch.bool) for name in DIMS}
+    assert (attention(features(), everywhere) - concat(features(), everywhere)).abs().max() > 0.01
+    nn.init.zeros_(attention.score.weight)
+    torch.testing.assert_close(attention(features(), everywhere), concat(features(), everywhere))
+
+
+def test_one_modality_alone_has_weight_one():
+    model = fusion(dims={"image": 6})
+    weights = model.weights({"image": features()["image"]}, {})
+    assert weights.tolist() == [[1.0]] * 4
+
+
+@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+def test_fusion_in_a_batch_equals_fusion_one_by_one(kind):
+    model, given = fusion(kind), features()
+    together = model(given, PRESENT)
+    for i in range(4):
+        one = model({n: x[i : i + 1] for n, x in given.items()}, {n: p[i : i + 1] for n, p in PRESENT.items()})
+        torch.testing.assert_close(one[0], together[i])
+    mapped = vmap(lambda x, p: model({n: v[None] for n, v in x.items()}, {n: v[None] for n, v in p.items()})[0])(
+        given, PRESENT
+    )
+    torch.testing.assert_close(mapped, together)
+
+
+@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+def test_products_without_any_modality_are_refused(kind):
+    nothing = {name: torch.tensor([True, True, False, True]) for name in DIMS}
+    with pytest.raises(ValueError, match=r"1 of 4 products have none of .*first at position 2 of the batch; leave"):
+        fusion(kind)(features(), nothing)
+    with pytest.raises(ValueError, match=r"features of \['sound'\]; this fusion knows \['image', 'title', 'price'\]"):
+        fusion(kind)({"sound": torch.zeros(4, 6)}, {})
+    with pytest.raises(ValueError, match="features of no modality"):
+        fusion(kind)({}, {})
+    with pytest.raises(ValueError, match="at least one modality and one output dimension each"):
+        kind(DIMS, 2)
+
+
+@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+def test_fusion_learns_what_only_both_modalities_tell(kind):
+    """The image tells one half of the answer and the title the other: chance is 25 %, either alone gives 50 %."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(4, (64,), generator=generator)
+    noise = torch.randn(64, 10, generator=generator)
+    image, title = noise[:, :6].clone(), noise[:, 6:].clone()
+    image[:, 0] += 4.0 * (classes // 2) - 2
+    title[:, 0] += 4.0 * (classes % 2) - 2
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"fusion": kind({"image": 6, "title": 4}, 8), "head": nn.Linear(8, 4)})
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(80):
+        optimizer.zero_grad()
+        logits = model["head"](model["fusion"]({"image": image, "title": title}, {}))
+        nn.functional.cross_entropy(logits, classes).backward()
+        optimizer.step()
+    assert (logits.argmax(1) == classes).float().mean() > 0.9
+
+
+# --- the full classifier -----------------------------------------------------------------------------------------
+
+
+def test_cosine_head():
+    head = CosineHead(4, 3, logit_scale=10.0)
+    x = torch.randn(5, 4)
+    cosines = nn.functional.cosine_similarity(x[:, None], head.weight[None], dim=-1)
+    torch.testing.assert_close(head(x), 10 * cosines)
+    torch.testing.assert_close(head(100 * x), head(x))
+    sharper = copy.deepcopy(head)
+    sharper.logit_scale.data *= 2  # it multiplies: more is sharper
+    assert (sharper(x).softmax(1).max(1).values > head(x).softmax(1).max(1).values).all()
+    head(x).sum().backward()
+    assert head.logit_scale.grad.abs() > 0
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_full_classifier_learns_products_that_lack_a_modality(head):
+    """Eight products, some without image, some without title, one class each: chance is 12.5 %."""
+    titles = ["red shoe", "blue shoe", "红色 鞋", None, "蓝色 鞋", "🎁", None, "red bag"]
+    tokenizer = TitleTokenizer.train(titles * 2, vocab_size=300)
+    tokens, lengths = tokenizer.encode(titles)
+    images = torch.randint(256, (8, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    has_image = torch.tensor([True, False, True, True, False, False, True, True])
+    inputs = ProductInputs(images, has_image, tokens, lengths)
+    torch.manual_seed(0)
+    encoder = build_encoder(
+        {
+            "image": {"name": "conv4", "width": 8, "norm": "group"},
+            "title": {"vocab_size": tokenizer.vocab_size, "embedding_dim": 8, "hidden_size": 8},
+            "fusion": {"kind": "attention", "dim": 16},
+        }
+    )
+    model = ProductClassifier(encoder, 8, head=head)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        logits = model(inputs)
+        nn.functional.cross_entropy(logits, torch.arange(8)).backward()
+        optimizer.step()
+    assert logits.shape == (8, 8)
+    assert (model.eval()(inputs).argmax(1) == torch.arange(8)).all()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_dropout_and_unknown_head():
+    encoder = build_encoder({"image": {"name": "conv4", "width": 8, "norm": "group"}})
+    inputs = ProductInputs(torch.randint(256, (2, 16, 16, 3), dtype=torch.uint8))
+    model = ProductClassifier(encoder, 3, dropout=0.5)
+    assert (model(inputs) - model(inputs)).abs().max() > 0
+    assert torch.equal(model.eval()(inputs), model(inputs))
+    with pytest.raises(ValueError, match=r"head is 'mlp'; choose one of \['linear', 'cosine'\]"):
+        ProductClassifier(encoder, 3, head="mlp")
