@@ -21,6 +21,8 @@ Z95 = 1.96  # two-sided 95 % quantile of the normal distribution
 
 
 class Method(Protocol):
+    """What every entry of METHODS builds."""
+
     needs: str
     transductive: bool
 
@@ -28,6 +30,8 @@ class Method(Protocol):
 
 
 class Sampler(Protocol):
+    """An EpisodeSampler, or episodes that were drawn before."""
+
     def sample(self, start: int, stop: int) -> EpisodeBatch: ...
 
 
@@ -90,7 +94,7 @@ def evaluate(
 
     Args:
         pool: what the method needs, features float32 (N, D) or inputs, of the rows that the sampler speaks of.
-        chunk: episodes at a time; None keeps a chunk's logits below 64 MB (one at a time for adapting methods).
+        chunk: episodes at a time; None keeps a chunk's logits below 64 MB (8 at a time for adapting methods).
         progress: called with (episodes done, n_episodes) after each chunk.
 
     Raises:
@@ -101,7 +105,7 @@ def evaluate(
     started = time.perf_counter()
     if chunk is None:
         first = sampler.sample(0, 1)
-        chunk = max(1, LOGITS_AT_ONCE // (first.query.numel() * first.n_way)) if method.needs == "features" else 1
+        chunk = max(1, LOGITS_AT_ONCE // (first.query.numel() * first.n_way)) if method.needs == "features" else 8
     accuracy, truths, guesses = [], [], []
     # An adapting method needs gradients to adapt.
     with torch.no_grad() if method.needs == "features" else nullcontext():

@@ -6,6 +6,9 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 
 from __future__ import annotations
 
+from fewshot_prod.methods.finetune_all import FinetuneAll
+from fewshot_prod.methods.finetune_head import FinetuneHead
+from fewshot_prod.methods.linear_probe import LinearProbe
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
 from fewshot_prod.methods.prototypical import Prototypical
@@ -15,4 +18,7 @@ METHODS = {
     "prototypical": Prototypical,
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
+    "linear_probe": LinearProbe,
+    "finetune_head": FinetuneHead,
+    "finetune_all": FinetuneAll,
 }

@@ -1,0 +1,38 @@
+"""The feature transforms of SimpleShot (Wang et al. 2019, section 2.2), which the feature methods share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Transform = Literal["CL2N", "L2N", "UN"]
+
+
+def check_transform(transform: str, center: Tensor | None) -> None:
+    """Raise ValueError if the transform is unknown, or CL2N has no center."""
+    if transform not in ("CL2N", "L2N", "UN"):
+        raise ValueError(f"transform is {transform!r}: give 'CL2N', 'L2N' or 'UN'")
+    if transform == "CL2N" and center is None:
+        raise ValueError("CL2N needs center, the mean feature of the base classes: give it, or choose 'L2N'")
+
+
+def transform_features(features: Tensor, transform: str, center: Tensor | None) -> Tensor:
+    """UN: features as they are; L2N: divided by their Euclidean norm; CL2N: minus ``center``, then L2N.
+
+    Args:
+        features: float32 (N, D).
+        center: float32 (D,), mean feature of the *base* classes; used by CL2N alone.
+
+    Returns:
+        float32 (N, D).
+
+    Example:
+        >>> import torch
+        >>> transform_features(torch.tensor([[4.0, 4.0]]), "CL2N", torch.tensor([1.0, 0.0]))
+        tensor([[0.6000, 0.8000]])
+    """
+    if transform == "CL2N":
+        features = features - center.to(features.device)
+    return features if transform == "UN" else F.normalize(features, dim=1)
