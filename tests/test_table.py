@@ -214,7 +214,7 @@ def test_unlabelled_items(tmp_path):
     path.write_text("id,title\n1,Red cup\n2,\n3,Blue plate\n")
     catalog = load_catalog("table", path, labelled=False)
     assert catalog.frame["product_id"].tolist() == ["1", "3"]
-    assert catalog.categories == ("",)
+    assert catalog.categories == ("",) and "2 products without categories" in summary(catalog)
     assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("items.csv:3", "nothing to see")]
 
 

@@ -31,12 +31,17 @@ def summary(catalog: Catalog) -> str:
     images, titles = int(frame["image"].notna().sum()), int(frame["title"].notna().sum())
     sizes = frame.groupby("category")["group"].nunique().sort_index()
     in_group = np.bincount(np.unique(catalog.groups, return_inverse=True)[1])
+    unlabelled = catalog.categories == ("",)
+    where = "without categories" if unlabelled else f"in {len(sizes)} categories ({parents or 'no'} parents)"
     lines = [
-        f"catalog {catalog.name}: {n:,} products in {len(sizes)} categories ({parents or 'no'} parents)",
+        f"catalog {catalog.name}: {n:,} products {where}",
         f"  images: {images:,} ({n - images:,} missing); titles: {titles:,} ({n - titles:,} missing)",
         f"  groups: {len(in_group):,} ({in_group[in_group > 1].sum():,} products are near-duplicates of another)",
-        f"  category sizes in groups: {sizes.min()} ({sizes.idxmin()}) to {sizes.max()} ({sizes.idxmax()})",
     ]
+    if not unlabelled:
+        lines.append(
+            f"  category sizes in groups: {sizes.min()} ({sizes.idxmin()}) to {sizes.max()} ({sizes.idxmax()})"
+        )
     lines += _by_kind(f"left out: {len(catalog.problems)} of {catalog.rows_read:,} rows", catalog.problems)
     if not catalog.problems:
         lines.append("  left out: nothing")
