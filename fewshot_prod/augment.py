@@ -35,7 +35,7 @@ def augment(
 
     Example:
         >>> images = torch.full((2, 8, 8, 3), 100, dtype=torch.uint8)
-        >>> augment(images, torch.Generator().manual_seed(0), colour=0.0).unique()
+        >>> augment(images, torch.Generator().manual_seed(0), colour=0.0).round().unique()
         tensor([100.])
     """
     b, h, w, _ = images.shape

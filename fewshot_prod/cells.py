@@ -198,7 +198,7 @@ def measure_table(
                     inputs = pool.novel_features() if method.needs == "features" else pool.novel_inputs()
                     scores = evaluate(method, inputs, sampler, n, progress=heartbeat(where, report))
                     record = finish(planned, scores, pool, sampler)
-                    save_episode_accuracy(episodes_folder, key, scores.accuracy)
+                    save_episode_accuracy(episodes_folder, key, scores.accuracy, sampler.n_way * sampler.n_query)
                     append_record(results, record)
                 except Exception as error:
                     failures.append(f"{row.name}, {setting}, seed {seed}: {type(error).__name__}: {error}")

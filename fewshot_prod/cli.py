@@ -105,7 +105,7 @@ def evaluate_checkpoint(
 
 
 def run_script(main: Callable[[Any], int], arguments: type, description: str) -> int:
-    """Run an experiment script: parse its ``Args``, and answer what was given wrongly by one line instead of a traceback.
+    """Run an experiment script: parse its ``Args``; what was given wrongly is answered by one line, no traceback.
 
     Returns:
         The exit code: ``main``'s; 2 for bad input; 130 when interrupted.

@@ -59,12 +59,14 @@ class FewShotValidation:
         """Mean accuracy (0 to 1) for each number of shots, and their mean under "score".
 
         Args:
-            method: a feature method; nearest centroid on L2-normalised features when None, which needs no base mean.
+            method: nearest centroid on L2-normalised features when None, which needs no base mean; an adapting
+                method brings its own encoder and precision.
         """
         method = method or NearestCentroid(transform="L2N")
-        features = embed(encoder, self.inputs, flip=False, precision=precision)
+        adapting = method.needs == "inputs"
+        pool = self.inputs if adapting else embed(encoder, self.inputs, flip=False, precision=precision)
         accuracy = {
-            f"{shot}-shot": float(evaluate(method, features, self.sampler(shot), self.n_episodes).accuracy.mean())
+            f"{shot}-shot": float(evaluate(method, pool, self.sampler(shot), self.n_episodes).accuracy.mean())
             for shot in self.n_shots
         }
         return {**accuracy, "score": float(np.mean(list(accuracy.values())))}

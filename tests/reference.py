@@ -82,3 +82,49 @@ def supervised_contrastive_by_loops(features, labels, temperature) -> float:
             everything = sum(similarity(i, a) for a in others)
             losses.append(-sum(math.log(similarity(i, p) / everything) for p in positives) / len(positives))
     return sum(losses) / len(losses)
+
+
+# Episodes, prototype methods and scores -----------------------------------------------------------------------------
+
+
+def repeated_group(episode_rows, groups) -> bool:
+    """Whether two items of one episode (a list of pool rows) are the same row or share a group."""
+    return any(a == b or groups[a] == groups[b] for i, a in enumerate(episode_rows) for b in episode_rows[i + 1 :])
+
+
+def squared_distances_by_loops(support, labels, query, n_way) -> list[list[float]]:
+    """Snell et al. 2017: squared Euclidean distance of each query to the mean of each class; lists of lists."""
+    means = []
+    for k in range(n_way):
+        members = [x for x, label in zip(support, labels, strict=True) if label == k]
+        means.append([sum(x[d] for x in members) / len(members) for d in range(len(support[0]))])
+    return [[sum((a - b) ** 2 for a, b in zip(q, mean, strict=True)) for mean in means] for q in query]
+
+
+def transformed_by_loops(x, transform, center) -> list[float]:
+    """Wang et al. 2019, section 2.2, for one feature vector."""
+    if transform == "CL2N":
+        x = [a - c for a, c in zip(x, center, strict=True)]
+    if transform == "UN":
+        return list(x)
+    norm = math.sqrt(sum(a * a for a in x))
+    return [a / norm for a in x]
+
+
+def macro_scores_by_loops(truth, guess) -> tuple[float, float, float]:
+    """Means over categories of precision, recall and F1, each by counting; 0 where nothing is to be counted."""
+    categories = sorted(set(truth) | set(guess))
+    scores = []
+    for c in categories:
+        hits = sum(t == c and g == c for t, g in zip(truth, guess, strict=True))
+        precision = hits / guess.count(c) if c in guess else 0.0
+        recall = hits / truth.count(c) if c in truth else 0.0
+        scores.append((precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0))
+    return tuple(sum(column) / len(categories) for column in zip(*scores, strict=True))
+
+
+def interval_by_loops(values) -> tuple[float, float]:
+    """Mean and 1.96 standard errors."""
+    mean = sum(values) / len(values)
+    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
+    return mean, 1.96 * math.sqrt(variance / len(values))

@@ -5,7 +5,6 @@ Finn, Abbeel, Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable
 
@@ -14,12 +13,30 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
 
+from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
 
 Parameters = dict[str, Tensor]
 Adapted = Callable[[ProductInputs], Tensor]
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = ("frozen", "batch", "group")
+
+
+def batch_norms(encoder: nn.Module, norm: str) -> list[nn.Module]:
+    """The encoder's batch-normalisation layers, which ``norm`` is about.
+
+    Raises:
+        ValueError: for an unknown ``norm``, or "group" although there are such layers.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r} is unknown; choose one of {', '.join(NORMS)}")
+    layers = [m for m in encoder.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))]
+    if norm == "group" and layers:
+        raise ValueError(
+            f"norm='group' but the encoder has {len(layers)} batch-normalisation layers: build it with norm='group', "
+            "or choose norm='frozen' (running statistics)"
+        )
+    return layers
 
 
 def inner_loop(
@@ -71,6 +88,7 @@ class Learner(nn.Module):
         norm: "frozen": running statistics; "batch": those of the batch at hand (support, then queries); "group":
             group normalisation, which the encoder must have been built with.
         head: how the head starts in each episode, see :class:`MAML`.
+        vectorised: for use under vmap.
 
     Raises:
         ValueError: for ``norm="group"`` with an encoder that has batch normalisation.
@@ -85,20 +103,20 @@ class Learner(nn.Module):
         head: str = "zeros",
         logit_scale: float = 1.0,
         precision: str = "32-true",
+        vectorised: bool = False,
     ) -> None:
         super().__init__()
         memo = {id(p): p for p in encoder.parameters()}  # shares the parameters, copies the buffers
         self.encoder = copy.deepcopy(encoder, memo).eval()
-        batch_norms = [m for m in self.encoder.modules() if isinstance(m, BATCH_NORMS)]
-        if norm == "group" and batch_norms:
-            raise ValueError(
-                f"norm='group' but the encoder has {len(batch_norms)} batch-normalisation layers: build it with "
-                "norm='group', or choose norm='frozen' (running statistics)"
-            )
+        layers = batch_norms(self.encoder, norm)
         if norm == "batch":
-            for m in batch_norms:
+            for m in layers:
                 m.track_running_stats, m.running_mean, m.running_var = False, None, None
         example = next(encoder.parameters())
+        for m in self.encoder.modules():
+            # packed sequences and cuDNN's recurrences cannot be differentiated twice; on the CPU eager ones can
+            if isinstance(m, TitleEncoder) and (vectorised or example.device.type != "cpu"):
+                m.recurrence = "masked"
         self.head = nn.utils.skip_init(
             nn.Linear, encoder.feature_dim, n_way, device=example.device, dtype=example.dtype
         )
@@ -109,11 +127,7 @@ class Learner(nn.Module):
     def features(self, inputs: ProductInputs) -> Tensor:
         """(B, D), in the parameters' own precision."""
         device = self.head.weight.device.type
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"))
-            if device == "cuda" and any(isinstance(m, nn.RNNBase) for m in self.encoder.modules()):
-                # cuDNN's recurrent layers cannot be differentiated in eval mode, nor twice
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             return self.encoder(inputs).to(self.head.weight.dtype)
 
     def forward(self, inputs: ProductInputs) -> Tensor:

@@ -20,8 +20,9 @@ class LinearProbe:
 
     Each episode's head minimises :math:`\sum_s -\log p(y_s | x_s) + \frac{l2}{2} \|W\|^2` over the weights and a bias
     free of the penalty (equation 4): scikit-learn's ``LogisticRegression(C=1/l2)``, to 1e-3 in probability for
-    features of norm 1 and l2 >= 0.1; less needs more iterations. All episodes are solved at once by Nesterov's method for strongly convex functions (Nesterov 2004,
-    "Introductory lectures on convex optimization", scheme 2.2.11). Inductive.
+    features of norm 1 and l2 >= 0.1; less needs more iterations. All episodes are solved at once by Nesterov's
+    method for strongly convex functions (Nesterov 2004, "Introductory lectures on convex optimization", scheme
+    2.2.11). Inductive.
 
     Args:
         l2: weight of the penalty; above 0.

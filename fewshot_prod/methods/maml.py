@@ -16,10 +16,9 @@ from torch.func import vmap
 
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.inner_loop import Adapted, Learner, adapt
+from fewshot_prod.methods.inner_loop import NORMS, Adapted, Learner, adapt
 
 ENGINES = ("torch.func", "learn2learn")
-NORMS = ("frozen", "batch", "group")
 HEADS = ("zeros", "prototypes")
 VECTORISED_EPISODES = 8  # at once by vmap, which bounds its memory
 
@@ -79,7 +78,7 @@ class MAML:
         """Whether the queries of an episode influence each other's logits (read it from an instance)."""
         return self.norm == "batch"
 
-    def learner(self, encoder: nn.Module, n_way: int) -> Learner:
+    def learner(self, encoder: nn.Module, n_way: int, *, vectorised: bool = False) -> Learner:
         """``encoder`` with a head of ``n_way`` classes, under this method's settings."""
         return Learner(
             encoder,
@@ -88,6 +87,7 @@ class MAML:
             head=self.head,
             logit_scale=self.logit_scale,
             precision=self.precision,
+            vectorised=vectorised,
         )
 
     def adapt(self, learner: Learner, support: ProductInputs, labels: Tensor, **options: bool) -> Adapted:
@@ -99,9 +99,10 @@ class MAML:
             return adapt_by_learn2learn(learner, support, labels, **settings)
         return adapt(learner, support, labels, **settings, **options)
 
-    def vectorises(self, pool: ProductInputs, device: torch.device) -> bool:
-        """Whether the episodes over ``pool`` are adapted at once."""
-        return device.type == "cuda" and pool.tokens is None if self.vectorised is None else self.vectorised
+    def vectorises(self, device: torch.device) -> bool:
+        """Whether episodes are adapted at once on ``device``."""
+        at_once = device.type == "cuda" if self.vectorised is None else self.vectorised
+        return at_once and self.engine == "torch.func"
 
     def query_logits(self, learner: Learner, support: ProductInputs, labels: Tensor, query: ProductInputs) -> Tensor:
         """Logits (E, Q, n_way) of E episodes at once, differentiable in the learner's encoder.
@@ -121,10 +122,12 @@ class MAML:
         """Logits, float32 (E, Q, n_way) on the CPU; 0 for padded queries."""
         # adaptation needs gradients, whatever mode the caller is in
         with torch.inference_mode(False), torch.enable_grad():
-            learner = self.learner(copy.deepcopy(self.encoder).requires_grad_(True), episodes.n_way)
-            device = learner.head.weight.device
+            encoder = copy.deepcopy(self.encoder).requires_grad_(True)
+            device = next(encoder.parameters()).device
+            at_once = self.vectorises(device) and episodes.support_mask is None and episodes.query_mask is None
+            learner = self.learner(encoder, episodes.n_way, vectorised=at_once)
             method = replace(self, first_order=True)  # nobody differentiates through an evaluation
-            if self.vectorises(pool, device) and episodes.support_mask is None and episodes.query_mask is None:
+            if at_once:
                 parts = (
                     (pool[part.support].to(device), part.support_labels.to(device), pool[part.query].to(device))
                     for part in episodes.split(VECTORISED_EPISODES)
