@@ -6,7 +6,8 @@ All map normalised images, float (B, 3, H, W), to features (B, D), and pool glob
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -30,6 +31,7 @@ class Conv4(nn.Module):
     depend on the image size.
 
     Example:
+        >>> import torch
         >>> Conv4(width=32)(torch.zeros(2, 3, 64, 48)).shape
         torch.Size([2, 32])
     """
@@ -48,7 +50,7 @@ class Conv4(nn.Module):
                     nn.ReLU(inplace=True),
                     nn.MaxPool2d(2),
                 )
-                for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
+                for c_in, c_out in pairwise(channels)
             )
         )
 
@@ -84,6 +86,7 @@ class ResNet12(nn.Module):
             narrow variant; 32 trains three times as fast on a CPU.
 
     Example:
+        >>> import torch
         >>> ResNet12(width=8)(torch.zeros(2, 3, 64, 48)).shape
         torch.Size([2, 64])
     """
@@ -94,9 +97,7 @@ class ResNet12(nn.Module):
         super().__init__()
         self.feature_dim = 8 * width
         channels = (3, width, 2 * width, 4 * width, 8 * width)
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(c_in, c_out, norm) for c_in, c_out in zip(channels[:-1], channels[1:], strict=True))
-        )
+        self.blocks = nn.Sequential(*(ResidualBlock(c_in, c_out, norm) for c_in, c_out in pairwise(channels)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
@@ -112,6 +113,7 @@ class TorchvisionEncoder(nn.Module):
         ValueError: for a name that torchvision does not list, or a network that does not end in a linear layer.
 
     Example:
+        >>> import torch
         >>> TorchvisionEncoder("shufflenet_v2_x0_5")(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 1024])
     """
