@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fewshot_prod.episode_draws import ClassGroups, choose_distinct, dirichlet_counts, draw_apart
 
+NUMBERS_AT_ONCE = 2**21  # random numbers of a block of episodes, 16 MB
+
 
 @dataclass(frozen=True)
 class EpisodeBatch:
@@ -171,7 +173,7 @@ class EpisodeSampler:
         """
         if not 0 <= start < stop:
             raise ValueError(f"episodes {start}..{stop} are empty or negative: give 0 <= start < stop")
-        per_block = max(1, 2**21 // (4 * self._counters()))
+        per_block = max(1, NUMBERS_AT_ONCE // (4 * self._counters()))
         parts = [self._block(i, min(i + per_block, stop)) for i in range(start, stop, per_block)]
         support, query, query_labels, classes = (
             torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)
