@@ -1,0 +1,316 @@
+"""What every entry of METHODS must do, and what each method must compute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import squared_distances_by_loops, transformed_by_loops
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
+from fewshot_prod.evaluation import evaluate
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods import METHODS
+
+
+class TinyEncoder(nn.Module):
+    """Products to features by a linear layer, batch normalisation, a GRU over the titles and dropout."""
+
+    feature_dim = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Linear(48, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.embedding = nn.Embedding(5, 4)
+        self.gru = nn.GRU(4, 8, batch_first=True)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, inputs: ProductInputs) -> torch.Tensor:
+        title = self.gru(self.embedding(inputs.tokens))[0].mean(1)
+        return self.dropout(self.norm(self.image(inputs.images.flatten(1) / 64.0 - 2))) + 0.1 * title
+
+
+def encoder() -> TinyEncoder:
+    torch.manual_seed(0)
+    tiny = TinyEncoder()
+    tiny.norm.running_mean.uniform_(-0.5, 0.5)
+    tiny.norm.running_var.uniform_(0.5, 2.0)
+    return tiny.train()  # methods must not rely on the caller for eval mode
+
+
+# 4 classes of 12 products around colours that are far apart: sigma 20 of 255 in 48 values
+CATEGORIES = np.repeat(np.arange(4), 12)
+RNG = np.random.default_rng(0)
+IMAGES = np.clip(RNG.uniform(0, 255, (4, 4, 4, 3))[CATEGORIES] + 20 * RNG.normal(size=(48, 4, 4, 3)), 0, 255)
+INPUTS = ProductInputs(
+    images=torch.from_numpy(IMAGES.astype(np.uint8)),
+    tokens=torch.from_numpy(RNG.integers(1, 5, (48, 3))),
+    lengths=torch.full((48,), 3),
+)
+with torch.no_grad():
+    FEATURES = encoder().eval()(INPUTS)
+CENTER = FEATURES.mean(0)
+
+# How the suite builds each method: all of them, or the first test fails.
+OPTIONS = {
+    "nearest_centroid": {"center": CENTER},
+    "prototypical": {"logit_scale": 0.5},
+    "maml": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "maml_first_order": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "linear_probe": {"center": CENTER},
+    "finetune_head": {"center": CENTER, "n_adaptation_steps": 30},
+    "finetune_all": {"encoder": encoder(), "center": CENTER, "n_adaptation_steps": 3},
+}
+CHANCE = 1 / 3
+
+every_method = pytest.mark.parametrize("name", OPTIONS)
+feature_methods = pytest.mark.parametrize("name", ["nearest_centroid", "prototypical", "linear_probe", "finetune_head"])
+
+
+def build(name: str, **options):
+    return METHODS[name](**OPTIONS[name], **options)
+
+
+def pool_of(method):
+    return FEATURES if method.needs == "features" else INPUTS
+
+
+def draw(n: int, n_shot: int = 2, categories=CATEGORIES) -> EpisodeBatch:
+    sampler = EpisodeSampler(categories, np.arange(48), n_way=3, n_shot=n_shot, n_query=4, seed=0)
+    return sampler.sample(0, n)
+
+
+def logits_of(name: str, episodes: EpisodeBatch) -> torch.Tensor:
+    method = build(name)
+    return method(pool_of(method), episodes).detach()
+
+
+def test_the_suite_covers_all_seven_methods():
+    assert len(METHODS) == 7
+    assert sorted(METHODS) == sorted(OPTIONS)
+    assert {name for name in METHODS if build(name).needs == "features"} == {
+        "nearest_centroid",
+        "prototypical",
+        "linear_probe",
+        "finetune_head",
+    }
+
+
+@every_method
+def test_logits_are_finite_float32_of_the_right_shape(name):
+    logits = logits_of(name, draw(3))
+    assert logits.shape == (3, 12, 3)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+
+
+@every_method
+def test_asking_twice_answers_twice_the_same(name):
+    method, episodes = build(name), draw(2)
+    first = method(pool_of(method), episodes)
+    method(pool_of(method), draw(4)[2:])  # other episodes in between leave nothing behind
+    assert torch.equal(method(pool_of(method), episodes), first)
+    assert torch.equal(logits_of(name, episodes), first), "two equal methods differ"
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if "encoder" in OPTIONS[name]])
+def test_an_encoder_is_left_untouched(name):
+    method = build(name)
+    before = {k: v.clone() for k, v in method.encoder.state_dict().items()}
+    method(INPUTS, draw(2))
+    assert method.encoder.training
+    assert all(torch.equal(v, before[k]) for k, v in method.encoder.state_dict().items())
+    assert all(p.grad is None for p in method.encoder.parameters())
+
+
+@every_method
+def test_order_of_support_is_irrelevant(name):
+    episodes = draw(3)
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    mixed = replace(episodes, support=episodes.support[:, order], support_labels=episodes.support_labels[:, order])
+    assert torch.allclose(logits_of(name, mixed), logits_of(name, episodes), atol=1e-4)
+
+
+@every_method
+def test_renaming_the_classes_renames_the_logits(name):
+    episodes, new = draw(3), torch.tensor([2, 0, 1])
+    renamed = replace(
+        episodes, support_labels=new[episodes.support_labels], query_labels=new[episodes.query_labels], classes=None
+    )
+    assert torch.allclose(logits_of(name, renamed)[..., new], logits_of(name, episodes), atol=1e-4)
+
+
+@every_method
+def test_episodes_and_queries_do_not_influence_each_other(name):
+    assert not build(name).transductive
+    episodes = draw(3)
+    together = logits_of(name, episodes)
+    assert torch.allclose(logits_of(name, episodes[1:2]), together[1:2], atol=1e-5)
+    alone = replace(episodes, query=episodes.query[:, 5:6], query_labels=episodes.query_labels[:, 5:6])
+    assert torch.allclose(logits_of(name, alone), together[:, 5:6], atol=1e-5)
+
+
+@every_method
+def test_padding_changes_nothing(name):
+    """Two support items and two queries that are not there."""
+    episodes = draw(2)
+    padding = torch.zeros(2, 2, dtype=torch.int64)
+    mask = torch.ones(2, 8, dtype=torch.bool), torch.ones(2, 14, dtype=torch.bool)
+    mask[0][:, 6:], mask[1][:, 12:] = False, False
+    support, support_labels, query, query_labels = (
+        torch.cat([t, padding], 1)
+        for t in (episodes.support, episodes.support_labels, episodes.query, episodes.query_labels)
+    )
+    padded = EpisodeBatch(support, support_labels, query, query_labels, 3, episodes.classes, *mask)
+    assert torch.allclose(logits_of(name, padded)[:, :12], logits_of(name, episodes), atol=1e-5)
+
+
+@every_method
+@pytest.mark.parametrize("n_shot", [1, 5])
+def test_separable_clusters_are_told_apart(name, n_shot):
+    method, episodes = build(name), draw(20, n_shot)
+    accuracy = evaluate(method, pool_of(method), Drawn(episodes), 20).accuracy.mean()
+    assert accuracy > 0.9, f"chance is {CHANCE:.2f}"
+
+
+@every_method
+def test_random_categories_give_chance(name):
+    """60 episodes, 720 queries: one standard deviation of chance is 0.018; 0.08 allows for their dependence."""
+    method, shuffled = build(name), np.random.default_rng(1).permutation(CATEGORIES)
+    accuracy = evaluate(method, pool_of(method), Drawn(draw(60, categories=shuffled)), 60).accuracy.mean()
+    assert accuracy == pytest.approx(CHANCE, abs=0.08)
+
+
+class Drawn:
+    def __init__(self, episodes: EpisodeBatch) -> None:
+        self.episodes = episodes
+
+    def sample(self, start: int, stop: int) -> EpisodeBatch:
+        return self.episodes[start:stop]
+
+
+@feature_methods
+def test_gradients_reach_the_encoder_behind_the_features(name):
+    model, episodes = encoder(), draw(2)
+    loss = F.cross_entropy(build(name)(model(INPUTS), episodes).flatten(0, 1), episodes.query_labels.flatten())
+    loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_gradients_of_fine_tuning_reach_every_parameter():
+    """MAML's have their own tests, of their values."""
+    method = build("finetune_all")
+    support, labels = torch.arange(0, 48, 6), torch.arange(8) // 2
+    before = replace(method, n_adaptation_steps=0).adapt(INPUTS[support], labels, 4)
+    after = method.adapt(INPUTS[support], labels, 4)
+    for (key, a), b in zip(after.named_parameters(), before.parameters(), strict=True):
+        rows = slice(1, None) if "embedding" in key else slice(None)  # token 0 is padding
+        assert not torch.equal(a[rows], b[rows]), key
+    losses = [F.cross_entropy(c(INPUTS[support]), labels).item() for c in (before, after)]
+    assert losses[1] < losses[0]
+
+
+# Each method against something slow ---------------------------------------------------------------------------------
+
+
+def uneven() -> EpisodeBatch:
+    """3-way, with 3, 1 and 2 shots."""
+    episodes = draw(4)
+    labels = torch.tensor([0, 2, 0, 1, 2, 0]).expand(4, -1)
+    return replace(episodes, support_labels=labels)
+
+
+def distances(episodes: EpisodeBatch, pool: list[list[float]]) -> torch.Tensor:
+    parts = zip(episodes.support.tolist(), episodes.support_labels.tolist(), episodes.query.tolist(), strict=True)
+    return torch.tensor(
+        [
+            squared_distances_by_loops([pool[i] for i in support], labels, [pool[i] for i in query], episodes.n_way)
+            for support, labels, query in parts
+        ]
+    )
+
+
+@pytest.mark.parametrize("transform", ["UN", "L2N", "CL2N"])
+def test_nearest_centroid_is_the_definition(transform):
+    pool = [transformed_by_loops(x, transform, CENTER.tolist()) for x in FEATURES.tolist()]
+    logits = METHODS["nearest_centroid"](transform, CENTER)(FEATURES, uneven())
+    assert torch.allclose(logits, -distances(uneven(), pool), atol=1e-4)
+
+
+def test_prototypical_is_the_definition():
+    expected = -0.5 * distances(uneven(), FEATURES.tolist())
+    assert torch.allclose(build("prototypical")(FEATURES, uneven()), expected, atol=1e-4)
+    normalised = [transformed_by_loops(x, "L2N", None) for x in FEATURES.tolist()]
+    logits = METHODS["prototypical"](normalise=True)(FEATURES, uneven())
+    assert torch.allclose(logits, -distances(uneven(), normalised), atol=1e-5)
+
+
+@pytest.mark.parametrize("l2", [0.1, 1.0])
+def test_linear_probe_is_logistic_regression(l2):
+    episodes = uneven()
+    probabilities = build("linear_probe", l2=l2)(FEATURES, episodes).softmax(2)
+    x = F.normalize(FEATURES - CENTER).numpy()
+    for e in range(4):
+        peer = LogisticRegression(C=1 / l2, tol=1e-8, max_iter=2000)
+        peer.fit(x[episodes.support[e]], episodes.support_labels[e])
+        assert peer.predict_proba(x[episodes.query[e]]) == pytest.approx(probabilities[e].numpy(), abs=1e-3)
+
+
+def test_finetune_head_is_sgd_on_a_linear_layer():
+    episodes, method = uneven(), build("finetune_head", lr=0.02)
+    x = F.normalize(FEATURES - CENTER)
+    logits = method(FEATURES, episodes)
+    for e in range(4):
+        support, labels = x[episodes.support[e]], episodes.support_labels[e]
+        means = torch.stack([support[labels == k].mean(0) for k in range(3)])
+        head = nn.Linear(8, 3)
+        head.weight.data, head.bias.data = means, -0.5 * means.square().sum(1)
+        sgd = torch.optim.SGD(head.parameters(), lr=0.02, momentum=0.9, weight_decay=0.001)
+        for _ in range(30):
+            sgd.zero_grad()
+            F.cross_entropy(10 * head(support), labels).backward()
+            sgd.step()
+        assert torch.allclose(10 * head(x[episodes.query[e]]), logits[e], atol=1e-4)
+
+
+def test_fine_tuning_by_no_steps_is_nearest_centroid():
+    start = METHODS["finetune_head"](n_adaptation_steps=0, center=CENTER)(FEATURES, uneven())
+    nearest = build("nearest_centroid")(FEATURES, uneven())
+    assert torch.allclose(start.softmax(2), (5 * nearest).softmax(2), atol=1e-5)  # logit_scale 10, halved squares
+    cosines = METHODS["finetune_all"](encoder=encoder(), n_adaptation_steps=0, transform="L2N")(INPUTS, draw(4, 1))
+    nearest = METHODS["nearest_centroid"]("L2N")(FEATURES, draw(4, 1))  # one shot: the class means have norm 1
+    assert torch.allclose(cosines.softmax(2), (5 * nearest).softmax(2), atol=1e-4)
+
+
+def test_batches_flips_and_bf16_of_fine_tuning():
+    episodes = draw(2, 5)
+    plain = build("finetune_all")(INPUTS, episodes)
+    for options, atol in (
+        ({"batch_size": 4}, 1.0),
+        ({"augmentation": "flip"}, 1.0),
+        ({"seed": 1, "batch_size": 4}, 1.0),
+        ({"precision": "bf16-mixed"}, 0.2),
+    ):
+        logits = build("finetune_all", **options)(INPUTS, episodes)
+        assert not torch.equal(logits, plain), options
+        assert torch.allclose(logits, plain, atol=atol), options  # logits span -10 to 10
+
+
+def test_a_missing_center_and_other_mistakes_are_told():
+    for name in ("nearest_centroid", "linear_probe", "finetune_head"):
+        with pytest.raises(ValueError, match="CL2N needs center, the mean feature of the base classes"):
+            METHODS[name]()
+    with pytest.raises(ValueError, match="transform is 'L3N': give 'CL2N', 'L2N' or 'UN'"):
+        METHODS["nearest_centroid"]("L3N")
+    with pytest.raises(ValueError, match="logit_scale is 0: it must be above 0"):
+        METHODS["prototypical"](logit_scale=0)
+    with pytest.raises(ValueError, match="l2 is 0: it must be above 0"):
+        build("linear_probe", l2=0)
+    with pytest.raises(ValueError, match="augmentation is 'crop': give 'none' or 'flip'"):
+        build("finetune_all", augmentation="crop")
