@@ -1,0 +1,187 @@
+"""Episodic training on the base classes: prototypical networks and MAML, one outer loop in view."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot_prod.checkpoints import TrainingState
+from fewshot_prod.devices import average_gradients, launch_fabric
+from fewshot_prod.encoders.product import ProductEncoder
+from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.episodic import MAMLTraining, PrototypicalTraining, training_pool
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.pretrain import Trained, learning_rate, make_optimiser, seed_step
+from fewshot_prod.selection import FewShotValidation
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+ALGORITHMS = ("prototypical", "maml", "maml_first_order")
+
+
+def metatrain(
+    encoder: ProductEncoder,
+    inputs: ProductInputs,
+    category_ids: np.ndarray,
+    groups: np.ndarray,
+    *,
+    algorithm: str = "prototypical",
+    validation: FewShotValidation | None = None,
+    n_way: int = 5,
+    n_shot: int = 5,
+    n_query: int = 15,
+    meta_batch_size: int = 1,
+    n_iterations: int = 500,
+    outer_lr: float = 5e-4,
+    optimiser: str = "adamw",
+    weight_decay: float = 5e-4,
+    norm: str = "frozen",
+    normalise: bool = True,
+    logit_scale: float | None = None,
+    inner_lr: float = 0.05,
+    n_adaptation_steps: int = 5,
+    head: str = "zeros",
+    engine: str = "torch.func",
+    vectorised: bool | None = None,
+    augmentation: dict[str, float] | None = None,
+    validate_every: int | None = None,
+    n_validation_episodes: int | None = None,
+    seed: int = 0,
+    run_dir: Path | None = None,
+    resume: bool = True,
+    fabric: Fabric | None = None,
+    report: Callable[[str], None] = print,
+) -> Trained:
+    """Train ``encoder`` on episodes of the base classes; keep the iteration best on validation, the start included.
+
+    Iteration i learns from episodes i * meta_batch_size onwards of the sequence that ``seed`` gives.
+
+    Args:
+        encoder: trained in place while running, from pretrained weights as a rule; the returned one is the chosen
+            iteration's.
+        inputs: N products of the base classes.
+        category_ids, groups: int64 (N,), see :class:`EpisodeSampler`.
+        algorithm: "prototypical", "maml" or "maml_first_order".
+        validation: chooses the iteration, by the method that is trained; without it the last one is kept.
+        meta_batch_size: episodes an iteration, over all processes.
+        outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.pretrain.learning_rate`.
+        optimiser: "adamw" or "sgd".
+        norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a prototypical
+            network trains on the statistics of its meta-batch, updates the running ones and is used with those;
+            MAML uses those of each support and query set, in use too (transductive).
+        normalise: of prototypical networks: L2-normalise features.
+        logit_scale: where a prototypical network's starts (None: 10 normalised, else 1); MAML's (None: 1).
+        inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML, see :class:`MAML`.
+        augmentation: arguments of :func:`augment`; None turns it off.
+        validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
+        n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML.
+        run_dir, resume, fabric: as in :func:`fewshot_prod.pretrain.pretrain`.
+
+    Returns:
+        History rows have the ``iteration``, mean training ``loss`` since the last row, and validation accuracies.
+
+    Raises:
+        ValueError: for an unknown algorithm, a meta-batch that the processes cannot share evenly, ``norm="batch"``
+            of prototypical networks on several processes, or a loss that is not finite.
+        CheckpointError: if the state in ``run_dir`` belongs to other settings.
+    """
+    fabric = fabric or launch_fabric()
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm={algorithm!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
+    if meta_batch_size % fabric.world_size:
+        raise ValueError(
+            f"meta_batch_size={meta_batch_size} must be a multiple of the number of processes ({fabric.world_size})"
+        )
+    if norm == "batch" and algorithm == "prototypical" and fabric.world_size > 1:
+        raise ValueError("norm='batch' gives each process its own running statistics; use 'frozen' or 'group'")
+    settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
+    for name in ("run_dir", "resume", "validation"):
+        settings.pop(name, None)
+    precision = str(fabric._precision.precision)
+    settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
+
+    model: PrototypicalTraining | MAMLTraining
+    if algorithm == "prototypical":
+        scale = logit_scale or (10.0 if normalise else 1.0)
+        model = PrototypicalTraining(encoder, norm=norm, normalise=normalise, logit_scale=scale)
+    else:
+        model = MAMLTraining(
+            encoder,
+            inner_lr=inner_lr,
+            n_adaptation_steps=n_adaptation_steps,
+            first_order=algorithm == "maml_first_order",
+            engine=engine,
+            norm=norm,
+            head=head,
+            logit_scale=logit_scale or 1.0,
+            precision=precision,
+            vectorised=vectorised,
+        )
+    model.to(fabric.device, memory_format=torch.channels_last)
+    if validation is not None:
+        default = validation.n_episodes if algorithm == "prototypical" else -(-validation.n_episodes // 5)
+        validation = replace(validation, n_episodes=n_validation_episodes or default)
+    validate_every = validate_every or max(1, n_iterations // 5)
+    sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
+    optimizer = make_optimiser(optimiser, model, outer_lr, weight_decay)
+    parameters = list(model.parameters())
+    state = TrainingState(run_dir / "state.pt", settings) if run_dir else None
+    progress = state.load({"model": model}, optimizer) if state and resume else None
+    progress = progress or {"iteration": 0, "seconds": 0.0, "history": [], "best": None}
+    share = meta_batch_size // fabric.world_size
+
+    def keep(iteration: int, row: dict[str, float]) -> None:
+        """Evaluate, remember the best weights, and write the run's state."""
+        row = {"iteration": iteration, **row}
+        if validation is not None:
+            row |= fabric.broadcast(validation.score(encoder, model.method(), precision=precision))
+            if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
+                progress["best"] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+        progress["history"].append(row)
+        progress["iteration"] = iteration
+        progress["seconds"] = seconds_before + time.perf_counter() - started
+        if state and fabric.is_global_zero:
+            state.save({"model": model}, optimizer, progress)
+        figures = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "iteration")
+        left = f"  {progress['seconds'] / iteration * (n_iterations - iteration):.0f} s left" if iteration else ""
+        report(f"iteration {iteration}/{n_iterations}  {figures}{left}")
+
+    started, seconds_before = time.perf_counter(), progress["seconds"]
+    if not progress["history"]:
+        keep(0, {})
+    losses: list[Tensor] = []
+    for iteration in range(progress["iteration"], n_iterations):
+        for group in optimizer.param_groups:
+            group["lr"] = outer_lr * learning_rate(iteration, n_iterations)
+        first = iteration * meta_batch_size + fabric.global_rank * share
+        seed_step(seed, first)  # dropout
+        episodes = sampler.sample(first, first + share).to(fabric.device)
+        pool, episodes = training_pool(inputs, episodes, augmentation, seed, first)
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(model.add_gradients(pool, episodes, fabric))
+        average_gradients(fabric, parameters)
+        optimizer.step()
+        if (iteration + 1) % validate_every == 0 or iteration + 1 == n_iterations:
+            loss = float(fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean"))
+            if not math.isfinite(loss):
+                raise ValueError(f"the loss is {loss} at iteration {iteration + 1}: lower inner_lr or outer_lr")
+            losses.clear()
+            keep(iteration + 1, {"loss": loss})
+
+    if progress["best"] is not None:
+        model.load_state_dict(progress["best"])
+    method = model.method()
+    fields = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
+    plain = {k: v for k, v in fields.items() if isinstance(v, (bool, int, float, str)) and k != "precision"}
+    seen = n_iterations * meta_batch_size * n_way * (n_shot + n_query)
+    return Trained(encoder.eval(), progress["history"], seen, progress["seconds"], plain)
