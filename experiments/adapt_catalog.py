@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.cli import run_script
+from fewshot_prod.cli import Columns, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
@@ -32,6 +32,8 @@ class Args:
     """The catalog to pretrain on, unless --checkpoint is given."""
     root: Path | None = None
     """Its file or folder."""
+    columns: Columns = Columns()
+    """Names of the columns in all three tables."""
     checkpoint: Path | None = None
     """Folder of a pretrained encoder; then no catalog is needed."""
     method: Literal["nearest_centroid", "linear_probe", "finetune_head"] = "linear_probe"
@@ -54,18 +56,19 @@ def pretrained(args: Args) -> tuple[Prepared, Catalog | None]:
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.recipes import SMOKE, Prepared, prepare_encoder
-    from fewshot_prod.splits import default_split
+    from fewshot_prod.splits import random_split
 
     if args.checkpoint:
         return Prepared(*load_checkpoint(args.checkpoint)), None
     if args.catalog == "table" and args.root is None:
         raise CatalogError("give --root, the catalog to pretrain on, or --checkpoint, an encoder that exists already")
-    catalog = load_catalog(args.catalog, args.root, strict=args.strict)
+    catalog = load_catalog(args.catalog, args.root, strict=args.strict, **args.columns.options())
     print(summary(catalog))
     images, titles = catalog.frame["image"].notna().any(), catalog.frame["title"].notna().any()
     recipe = "conv4_gru" if images and titles else "conv4" if images else "gru"
-    overrides = SMOKE if args.smoke else None
-    return prepare_encoder(recipe, catalog, default_split(catalog), args.seed, args.runs, overrides), catalog
+    # Nothing is held out as novel: the new categories are those in --support.
+    split = random_split(catalog, args.seed, n_novel=0, n_validation=len(catalog.categories) // 8, min_groups=2)
+    return prepare_encoder(recipe, catalog, split, args.seed, args.runs, SMOKE if args.smoke else None), catalog
 
 
 def main(args: Args) -> int:
@@ -80,8 +83,9 @@ def main(args: Args) -> int:
     from fewshot_prod.features import embed
 
     prepared, catalog = pretrained(args)
-    support = load_catalog("table", args.support, strict=args.strict)
-    items = load_catalog("table", args.items, strict=args.strict, labelled=False)
+    columns = args.columns.options()
+    support = load_catalog("table", args.support, strict=args.strict, **columns)
+    items = load_catalog("table", args.items, strict=args.strict, labelled=False, **columns)
     if len(support.categories) < 2:
         raise CatalogError(f"{args.support} has only the categories {list(support.categories)}: give at least two")
     for name, part in (("support", support), ("items", items)):

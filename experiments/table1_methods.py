@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.cli import run_script
+from fewshot_prod.cli import Columns, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -31,6 +31,8 @@ class Args:
     """Which catalog."""
     root: Path | None = None
     """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
+    columns: Columns = Columns()
+    """Names of a table's columns."""
     split: str | None = None
     """A name in data/splits/ or a path; default the catalog's own."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -111,7 +113,7 @@ def main(args: Args) -> int:
     from fewshot_prod.splits import default_split, read_split
     from fewshot_prod.tables import methods_table
 
-    catalog = load_catalog(args.catalog, args.root)
+    catalog = load_catalog(args.catalog, args.root, **args.columns.options())
     split = read_split(args.split) if args.split else default_split(catalog)
     print(summary(catalog))
     name = f"table1_{split.name}"

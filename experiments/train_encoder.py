@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fewshot_prod.cli import run_script
+from fewshot_prod.cli import Columns, run_script
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Args:
     """Which catalog."""
     root: Path | None = None
     """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
+    columns: Columns = Columns()
+    """Names of a table's columns."""
     split: str | None = None
     """A name in data/splits/ or a path; default the catalog's own."""
     seed: int = 0
@@ -43,7 +45,7 @@ def main(args: Args) -> int:
     from fewshot_prod.recipes import SMOKE, prepare_encoder
     from fewshot_prod.splits import default_split, read_split
 
-    catalog = load_catalog(args.catalog, args.root)
+    catalog = load_catalog(args.catalog, args.root, **args.columns.options())
     split = read_split(args.split) if args.split else default_split(catalog)
     runs, overrides = args.runs, None
     if args.smoke:

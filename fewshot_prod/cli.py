@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,18 +13,45 @@ import tyro
 Source = Literal["synthetic", "grocery", "fashion", "table"]
 
 
-def show_catalog(catalog: Source = "table", root: Path | None = None, strict: bool = False) -> None:
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns, where they are not the usual ones; "" where the table has none."""
+
+    image: str | None = None
+    """Image path, relative to the table's folder."""
+    title: str | None = None
+    """Title."""
+    category: str | None = None
+    """Category."""
+    id: str | None = None
+    """Product id."""
+    parent: str | None = None
+    """Parent category."""
+    group: str | None = None
+    """Number or name that near-duplicates share."""
+    split: str | None = None
+    """The catalog's own train/test split."""
+
+    def options(self) -> dict[str, str]:
+        """The given names as options of ``load_catalog``."""
+        return {f"{name}_column": column for name, column in asdict(self).items() if column is not None}
+
+
+def show_catalog(
+    catalog: Source = "table", root: Path | None = None, strict: bool = False, columns: Columns = Columns()
+) -> None:
     """What a catalog holds, and every row that had to be left out with its reason.
 
     Args:
         catalog: Which source.
         root: Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME.
         strict: Stop at the first bad row.
+        columns: Names of a table's columns.
     """
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
 
-    loaded = load_catalog(catalog, root, strict=strict)
+    loaded = load_catalog(catalog, root, strict=strict, **columns.options())
     print(summary(loaded))
     for problem in loaded.problems:
         print(f"{problem.row}: {problem.reason}")
@@ -38,6 +66,7 @@ def make_split(
     validation: int = 10,
     min_groups: int = 20,
     seed: int = 0,
+    columns: Columns = Columns(),
 ) -> None:
     """Deal a catalog's categories into base, validation and novel ones, and write them down as JSON.
 
@@ -50,12 +79,13 @@ def make_split(
         validation: Validation categories.
         min_groups: Categories with fewer different products take no part.
         seed: Of the shuffle.
+        columns: Names of a table's columns.
     """
     from fewshot_prod import splits
     from fewshot_prod.catalog import load_catalog
 
     deal = {"random": splits.random_split, "tail": splits.tail_split, "parent": splits.parent_split}[kind]
-    split = deal(load_catalog(catalog, root), seed, novel, validation, min_groups)
+    split = deal(load_catalog(catalog, root, **columns.options()), seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
 

@@ -44,9 +44,8 @@ class Split:
                     both = f"twice in {part}" if seen[name] == part else f"in both {seen[name]} and {part}"
                     raise ValueError(f"split {self.name!r}: the category {name!r} stands {both}; name it once")
                 seen[name] = part
-        for part in ("base", "novel"):
-            if not getattr(self, part):
-                raise ValueError(f"split {self.name!r} has no {part} categories")
+        if not self.base:
+            raise ValueError(f"split {self.name!r} has no base categories")
 
     @property
     def fingerprint(self) -> str:
@@ -130,15 +129,17 @@ def _split_path(path_or_name: str | Path) -> Path:
 
 
 def default_split(catalog: Catalog) -> Split:
-    """The split that stands for a catalog in the tables; for a catalog of one's own a random one, a third held out.
+    """The split that stands for a catalog in the tables; for a catalog of one's own a random third held out.
 
     Raises:
         CatalogError: if the catalog has too few categories to hold some out.
     """
     if catalog.name in DEFAULT_SPLITS:
         return read_split(DEFAULT_SPLITS[catalog.name])
-    n_novel = len(catalog.categories) // 5
-    return random_split(catalog, 0, n_novel, n_validation=len(catalog.categories) // 8, min_groups=6)
+    n = len(catalog.categories)
+    sizes = sorted(category_groups(catalog).values())
+    # Ten products let an episode have a few shots and queries; a catalog with smaller categories takes what it has.
+    return random_split(catalog, 0, n_novel=n // 5, n_validation=n // 8, min_groups=min(10, sizes[n // 2]))
 
 
 def write_split(split: Split, path: Path) -> None:

@@ -68,7 +68,6 @@ def test_written_splits_are_read_back(tmp_path):
         ({"novel": ("c04", "c01")}, "the category 'c01' stands in both base and novel"),
         ({"validation": ("c02", "c02")}, "the category 'c02' stands twice in validation"),
         ({"base": ()}, "has no base categories"),
-        ({"novel": ()}, "has no novel categories"),
     ],
 )
 def test_a_split_that_is_none(changes, message):
