@@ -9,7 +9,7 @@ Writes: predictions.csv: one line an item with its category, the probability, an
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +32,7 @@ class Args:
     """The catalog to pretrain on, unless --checkpoint is given."""
     root: Path | None = None
     """Its file or folder."""
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     """Names of the columns in all three tables."""
     checkpoint: Path | None = None
     """Folder of a pretrained encoder; then no catalog is needed."""

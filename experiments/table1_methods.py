@@ -13,7 +13,7 @@ epochs, learning rates and scales were chosen on validation classes
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +31,7 @@ class Args:
     """Which catalog."""
     root: Path | None = None
     """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     """Names of a table's columns."""
     split: str | None = None
     """A name in data/splits/ or a path; default the catalog's own."""

@@ -10,7 +10,7 @@ Writes: runs/encoders/<catalog>/<split>/<recipe>/seed<n>/encoder/: weights.safet
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ class Args:
     """Which catalog."""
     root: Path | None = None
     """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     """Names of a table's columns."""
     split: str | None = None
     """A name in data/splits/ or a path; default the catalog's own."""

@@ -185,7 +185,7 @@ def pretrain(
             average_gradients(fabric, parameters)
             optimizer.step()
             total_loss += loss.detach()
-        row = {"epoch": epoch + 1, "loss": float(total_loss) / steps}
+        row = {"epoch": epoch + 1, "loss": float(fabric.all_reduce(total_loss, reduce_op="mean")) / steps}
         seconds = time.perf_counter() - started
         if validation is not None:
             row |= validation.score(encoder, precision=settings["precision"])
