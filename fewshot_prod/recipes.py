@@ -62,9 +62,9 @@ class Recipe:
 
 AUGMENTATION = {"scale": 0.15, "shift": 0.06, "rotate": 0.0, "colour": 0.1, "erase": 0.0}
 SCRATCH = {"epochs": 25, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTATION}
-TUNED = {"epochs": 5, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
+TUNED = {"epochs": 4, "batch_size": 32, "lr": 0.02, "augmentation": AUGMENTATION}
 TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
-FUSED = TITLES | {"epochs": 8, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
+FUSED = TITLES | {"epochs": 5, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
 # The next three show the same number of products: 6 epochs of fashion's base classes, 500 iterations of 120 products.
 CONTINUED = SCRATCH | {"epochs": 6, "lr": 0.005}
 PROTOTYPICAL = {
