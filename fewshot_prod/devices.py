@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from typing import TYPE_CHECKING
@@ -34,7 +35,16 @@ def launch_fabric(accelerator: str = "auto", precision: str = "32-true") -> Fabr
     else:
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.unregister(_leave_group)
+        atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    """Without it gloo's threads abort the process at exit, and torchrun calls a finished run failed."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def choose_precision(
