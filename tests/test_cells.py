@@ -1,0 +1,140 @@
+"""Tables are measured cell by cell, resume where they stopped, and list what failed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewshot_prod.catalog import load_catalog
+from fewshot_prod.cells import Row, Setting, measure_table
+from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.recipes import RECIPES, SMOKE, prepare_encoder, take_over
+from fewshot_prod.results import load_episode_accuracy, read_records
+from fewshot_prod.splits import default_split
+
+ROWS = [
+    Row("centroid", "conv4", "nearest_centroid"),
+    Row("proto", "conv4_prototypical", "prototypical", against=("centroid",)),
+    Row("tuned", "conv4", "finetune_all", {"n_adaptation_steps": 1}, n_ways=(5,)),
+]
+SETTINGS = [Setting(5, 1, 3), Setting("all", 1, 3)]
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    return load_catalog("synthetic", products_per_category=8)
+
+
+def measure(catalog, folder, rows=ROWS, **options):
+    lines: list[str] = []
+    failures = measure_table(
+        "test",
+        rows,
+        SETTINGS,
+        catalog=catalog,
+        split=default_split(catalog),
+        seeds=(0,),
+        results=folder / "records.jsonl",
+        runs=folder,
+        n_episodes=30,
+        n_episodes_adapting=2,
+        overrides=SMOKE,
+        report=lines.append,
+        **options,
+    )
+    return failures, lines
+
+
+@pytest.fixture(scope="module")
+def measured(catalog, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    failures, _ = measure(catalog, folder)
+    assert failures == []
+    return folder
+
+
+def test_every_cell_has_a_record_with_what_made_it(measured, catalog):
+    cells = [r for r in read_records(measured / "records.jsonl") if r["kind"] == "cell"]
+    where = {(r["config"]["row"], r["n_way"]) for r in cells}
+    assert where == {("centroid", 5), ("centroid", "all"), ("proto", 5), ("proto", "all"), ("tuned", 5)}
+    one = next(r for r in cells if r["method"] == "prototypical" and r["n_way"] == 5)
+    assert one["n_episodes"] == 30 and one["train_seed"] == 0 and one["pretrained_on"] == "synthetic base classes"
+    start = next(r for r in cells if r["method"] == "nearest_centroid")
+    assert one["images_seen"] > start["images_seen"] > 0
+    assert one["config"]["training"]["start"]["recipe"] == "conv4"
+    assert one["catalog_fingerprint"] == catalog.fingerprint
+    assert 0 < one["macro_f1"] < 1 and one["transductive"] is False and one["norm"] == "frozen"
+    assert next(r for r in cells if r["method"] == "finetune_all")["n_episodes"] == 2
+
+
+def test_differences_are_those_of_the_kept_episodes(measured):
+    records = read_records(measured / "records.jsonl")
+    differences = [r for r in records if r["kind"] == "difference"]
+    assert len(differences) == 2
+    for d in differences:
+        a, b = (load_episode_accuracy(measured / "episode_accuracy", d[side]["key"]) for side in "ab")
+        assert d["mean"] == pytest.approx(float(np.mean(a - b)), abs=1e-9)
+
+
+def test_a_second_run_measures_nothing_and_says_so(measured, catalog):
+    before = (measured / "records.jsonl").read_bytes()
+    failures, lines = measure(catalog, measured)
+    assert failures == [] and lines[-1].startswith("0 cells measured, 0 failed")
+    assert sum("done before" in line for line in lines) == 5
+    assert (measured / "records.jsonl").read_bytes() == before
+
+
+def test_a_changed_option_is_a_new_cell(measured, catalog):
+    _, lines = measure(catalog, measured, [Row("centroid", "conv4", "nearest_centroid", {"transform": "L2N"})])
+    assert lines[-1].startswith("2 cells measured")
+
+
+def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
+    rows = [Row("broken", "conv4", "linear_probe", {"l2": -1.0}), ROWS[0]]
+    failures, lines = measure(catalog, measured, rows)
+    assert len(failures) == 1 and "broken, seed 0" in failures[0] and "l2 is -1.0" in failures[0]
+    assert sum("done before" in line for line in lines) == 2
+
+
+def test_a_setting_that_does_not_fit_is_reported_not_failed(measured, catalog):
+    lines: list[str] = []
+    failures = measure_table(
+        "test", ROWS[:1], [Setting(5, 7, 3)], catalog=catalog, split=default_split(catalog), seeds=(0,),
+        results=measured / "other.jsonl", runs=measured, overrides=SMOKE, report=lines.append,
+    )  # fmt: skip
+    assert failures == [] and "not possible here" in lines[0] and "lower n_way, n_shot or n_query" in lines[0]
+
+
+def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
+    split, lines = default_split(catalog), []
+    again = prepare_encoder("conv4", catalog, split, 0, measured, SMOKE, lines.append)
+    assert lines == []
+    changed = prepare_encoder("conv4", catalog, split, 0, measured, {"pretrain": {"epochs": 2}}, lines.append)
+    assert "its settings or data have changed" in lines[0]
+    assert encoder_hash(changed.encoder) != encoder_hash(again.encoder)
+
+
+def test_training_sees_no_product_of_a_novel_class(measured, catalog):
+    """The encoder is the same, to the last bit, when all novel products are taken out of the catalog's rows."""
+    split = default_split(catalog)
+    known = catalog.take(~catalog.frame["category"].isin(split.novel).to_numpy())
+    without = prepare_encoder("conv4", known, split, 0, measured / "without", SMOKE, lambda line: None)
+    whole = prepare_encoder("conv4", catalog, split, 0, measured / "whole", SMOKE, lambda line: None)
+    assert encoder_hash(without.encoder) == encoder_hash(whole.encoder)
+
+
+def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():
+    for name, recipe in RECIPES.items():
+        assert recipe.start is None or recipe.start in RECIPES, name
+        assert recipe.stage in ("none", "pretrain", "metatrain"), name
+
+
+def test_take_over_copies_shared_parts(catalog):
+    from fewshot_prod.encoders.product import build_encoder
+
+    image = build_encoder({"image": {"name": "conv4", "width": 16}})
+    title = {"vocab_size": 20, "embedding_dim": 8, "hidden_size": 8}
+    both = build_encoder({"image": image.config["image"], "title": title, "fusion": {"kind": "concat", "dim": 8}})
+    assert not (both.image.blocks[0][0].weight == image.image.blocks[0][0].weight).all()
+    take_over(both, image)
+    assert (both.image.blocks[0][0].weight == image.image.blocks[0][0].weight).all()
