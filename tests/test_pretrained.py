@@ -113,7 +113,7 @@ def test_depthwise_convolution_pads_like_tensorflow(kernel, stride, size):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_convolution_stays_in_float32_under_autocast(stride):
+def test_depthwise_convolution_with_gradients_stays_in_float32_under_autocast(stride):
     torch.manual_seed(0)
     conv = DepthwiseConv(8, 8, 5, stride=stride, groups=8, bias=False)
     image = torch.randn(2, 8, 12, 12)
@@ -123,3 +123,5 @@ def test_depthwise_convolution_stays_in_float32_under_autocast(stride):
     assert high.dtype == torch.float32 and torch.equal(high, conv(image))
     assert low.dtype == torch.bfloat16
     assert torch.equal(low, conv(image.bfloat16().float()).bfloat16())
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert conv(image).dtype == torch.bfloat16  # only the backward pass is slow

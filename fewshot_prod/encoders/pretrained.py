@@ -14,8 +14,8 @@ class EfficientNetLite0(nn.Module):
     the last layer. ``mean`` and ``std`` are those of the original training, not torchvision's. Of the grocery
     photos of bananas, oranges, lemons and pineapples it names 83 % rightly with them, 72 % with torchvision's.
 
-    On CPUs the strided and the 5x5 depthwise convolutions always run in float32: their backward pass in bfloat16 is
-    so slow that it would turn the gain of autocast into a loss.
+    On CPUs, under autocast with gradients, the strided and the 5x5 depthwise convolutions stay in float32: their
+    backward pass in bfloat16 takes longer than the rest of the network saves.
 
     Args:
         stochastic_depth: highest probability of skipping a block while training, as in the original training.
@@ -69,8 +69,8 @@ class DepthwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
-        float32 = x.device.type == "cpu" and (stride > 1 or kernel > 3)
-        if not float32:
+        slow_backward = x.device.type == "cpu" and (stride > 1 or kernel > 3)
+        if not (slow_backward and torch.is_grad_enabled()):
             return self._convolve(x)
         with torch.autocast("cpu", enabled=False):
             return self._convolve(x.float()).to(x.dtype)
