@@ -242,7 +242,10 @@ def prepare_encoder(
         facts["images_seen"] += trained.images_seen
         facts["train_seconds"] += trained.seconds
         facts |= {"head": trained.head, "history": trained.history}
-        facts["pretrained_on"] = ", ".join(filter(None, [facts["pretrained_on"], f"{catalog.name} base classes"]))
+        sources = [facts["pretrained_on"], f"{catalog.name} base classes"]
+        facts["pretrained_on"] = (
+            sources[0] if sources[0] and sources[1] in sources[0] else ", ".join(filter(None, sources))
+        )
     save_checkpoint(folder / "encoder", encoder, facts)
     (folder / "state.pt").unlink(missing_ok=True)
     return Prepared(encoder.eval(), facts)
