@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from fewshot_prod.augment import augment
 from fewshot_prod.checkpoints import TrainingState
@@ -84,6 +85,21 @@ def drop_modalities(batch: ProductInputs, rate: float, generator: torch.Generato
     )
 
 
+def moving_average(encoder: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of an encoder's weights and running statistics, to update after each step.
+
+    Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is soon forgotten; 0.999 then averages over
+    about 1,000 steps.
+    """
+
+    def step(average: Tensor, current: Tensor, n: Tensor) -> Tensor:
+        if not average.is_floating_point():  # batch normalisation counts its batches
+            return current
+        return average.lerp(current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+
+    return AveragedModel(encoder, avg_fn=step, use_buffers=True)
+
+
 def pretrain(
     encoder: ProductEncoder,
     inputs: ProductInputs,
@@ -97,6 +113,7 @@ def pretrain(
     weight_decay: float = 5e-4,
     label_smoothing: float = 0.1,
     head: str = "linear",
+    ema_decay: float | None = None,
     class_balanced: bool = False,
     augmentation: dict[str, float] | None = None,
     modality_dropout: float = 0.0,
@@ -118,6 +135,8 @@ def pretrain(
         lr: peak rate, see :func:`learning_rate`.
         optimiser: "sgd" (Nesterov momentum 0.9) or "adamw".
         head: "linear" or "cosine", see :class:`ProductClassifier`.
+        ema_decay: choose among and return moving averages of the weights, see :func:`moving_average`; None: the
+            weights themselves.
         class_balanced: draw every class equally often.
         augmentation: arguments of :func:`augment`; None turns it off.
         modality_dropout: share of products with both modalities that lose one of them in a batch.
@@ -149,8 +168,12 @@ def pretrain(
         getattr(encoder, part).requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimiser(optimiser, model, lr, weight_decay)
+    modules: dict[str, nn.Module] = {"model": model}
+    if ema_decay is not None:
+        average = modules["average"] = moving_average(encoder, ema_decay)
+    result = average.module if ema_decay is not None else encoder
     state = TrainingState(run_dir / "state.pt", settings) if run_dir else None
-    progress = (state.load({"model": model}, optimizer) if state and resume else None) or {
+    progress = (state.load(modules, optimizer) if state and resume else None) or {
         "epoch": 0,
         "seconds": 0.0,
         "history": [],
@@ -185,25 +208,26 @@ def pretrain(
             average_gradients(fabric, parameters)
             optimizer.step()
             total_loss += loss.detach()
+            if ema_decay is not None:
+                average.update_parameters(encoder)
         row = {"epoch": epoch + 1, "loss": float(fabric.all_reduce(total_loss, reduce_op="mean")) / steps}
         seconds = time.perf_counter() - started
         if validation is not None:
-            row |= validation.score(encoder, precision=settings["precision"])
+            row |= validation.score(result, precision=settings["precision"])
             if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
-                progress["best"] = {k: v.detach().cpu().clone() for k, v in encoder.state_dict().items()}
+                progress["best"] = {k: v.detach().cpu().clone() for k, v in result.state_dict().items()}
         progress["history"].append(row)
         progress["epoch"] = epoch + 1
         progress["seconds"] += time.perf_counter() - started
         if state and fabric.is_global_zero:
-            state.save({"model": model}, optimizer, progress)
+            state.save(modules, optimizer, progress)
         left = progress["seconds"] / (epoch + 1) * (epochs - epoch - 1)
         figures = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "epoch")
         report(
             f"epoch {epoch + 1}/{epochs}  {figures}  {steps * batch_size / seconds:.0f} products/s  {left:.0f} s left"
         )
 
-    if progress["best"] is not None:
-        encoder.load_state_dict(progress["best"])
+    encoder.load_state_dict(progress["best"] if progress["best"] is not None else result.state_dict())
     encoder.requires_grad_(True)
     return Trained(encoder.eval(), progress["history"], epochs * steps * batch_size, progress["seconds"])
 

@@ -18,7 +18,7 @@ from fewshot_prod.checkpoints import CheckpointError, state_hash
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.pretrain import drop_modalities, epoch_order, learning_rate, pretrain, seed_step
+from fewshot_prod.pretrain import drop_modalities, epoch_order, learning_rate, moving_average, pretrain, seed_step
 from fewshot_prod.selection import FewShotValidation
 
 QUIET = {"report": lambda line: None}
@@ -70,7 +70,8 @@ def test_the_best_validation_epoch_is_kept():
     assert validation.score(trained.encoder)["score"] == pytest.approx(max(scores), abs=1e-6)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}], ids=["weights", "average"])
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, options):
     class Stop(Exception):
         pass
 
@@ -78,10 +79,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
         if line.startswith("epoch 2/"):
             raise Stop
 
-    whole = train(augmentation={}, epochs=4)
+    whole = train(augmentation={}, epochs=4, **options)
     with pytest.raises(Stop):
-        train(augmentation={}, epochs=4, run_dir=tmp_path, report=stop_after_two)
-    resumed = train(augmentation={}, epochs=4, run_dir=tmp_path)
+        train(augmentation={}, epochs=4, run_dir=tmp_path, report=stop_after_two, **options)
+    resumed = train(augmentation={}, epochs=4, run_dir=tmp_path, **options)
     assert state_hash(resumed.encoder.state_dict()) == state_hash(whole.encoder.state_dict())
     assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
 
@@ -124,6 +125,21 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"other settings \(lr\)"):
         train(epochs=1, run_dir=tmp_path, lr=0.2)
     assert train(epochs=1, run_dir=tmp_path, lr=0.2, resume=False).history
+
+
+def test_the_moving_average_is_the_recursion_written_out():
+    encoder = torch.nn.BatchNorm1d(2)
+    average = moving_average(encoder, 0.5)
+    expected, values = None, torch.tensor([[1.0, 4.0], [2.0, 5.0], [7.0, -1.0], [3.0, 0.5]])
+    for n, value in enumerate(values):
+        with torch.no_grad():
+            encoder.weight.copy_(value)
+        encoder.num_batches_tracked += 1
+        average.update_parameters(encoder)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    torch.testing.assert_close(average.module.weight.detach(), expected)
+    assert average.module.num_batches_tracked == 4
 
 
 def test_too_few_products_for_a_batch():
