@@ -88,9 +88,7 @@ class Pools:
         return self._once("center", self._center)
 
     def _center(self) -> Tensor:
-        base = self.split.select(self.catalog, "base")
-        step = max(1, len(base) // CENTER_PRODUCTS)
-        sample = base.take(torch.arange(0, len(base), step).numpy())
+        sample = self.split.select(self.catalog, "base").take_evenly(CENTER_PRODUCTS)
         return self._embed("base", self.prepared.inputs(sample)).mean(0)
 
     def _embed(self, part: str, inputs: Any) -> Tensor:

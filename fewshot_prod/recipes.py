@@ -60,22 +60,22 @@ class Recipe:
     mask_class_words: bool = False
 
 
-AUGMENTATION = {"scale": 0.15, "shift": 0.06, "rotate": 0.0, "colour": 0.1, "erase": 0.0}
-SCRATCH = {"epochs": 25, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTATION}
-TUNED = {"epochs": 4, "batch_size": 32, "lr": 0.02, "augmentation": AUGMENTATION}
+AUGMENTATION = {"scale": 0.2, "shift": 0.08, "rotate": 5.0, "colour": 0.15, "erase": 0.3}
+SCRATCH = {"epochs": 16, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTATION}
+TUNED = {"epochs": 4, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
 TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
 FUSED = TITLES | {"epochs": 5, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
-# The next three show the same number of products: 6 epochs of fashion's base classes, 500 iterations of 120 products.
-CONTINUED = SCRATCH | {"epochs": 6, "lr": 0.005}
+# The next three show the same number of products: 3 epochs of fashion's base classes, 250 iterations of 120 products.
+CONTINUED = SCRATCH | {"epochs": 3, "lr": 0.005}
 PROTOTYPICAL = {
     "algorithm": "prototypical",
     "n_way": 20,
     "n_shot": 1,
     "n_query": 5,
     "outer_lr": 5e-4,
-    "n_iterations": 500,
+    "n_iterations": 250,
 }
-MAML = {"algorithm": "maml", "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "n_iterations": 500}
+MAML = {"algorithm": "maml", "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "n_iterations": 250}
 
 ATTENTION, CONCAT = {"kind": "attention", "dim": 256}, {"kind": "concat", "dim": 256}
 conv4 = Recipe(image={"name": "conv4"}, options=SCRATCH)
@@ -221,7 +221,9 @@ def prepare_encoder(
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
         base_inputs, validation_inputs = inputs(base), inputs(validation)
         facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])
-        chooser = FewShotValidation.fitting(validation_inputs, validation.category_ids, validation.groups)
+        chooser = FewShotValidation.fitting(
+            validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
+        )
         stage = pretrain
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage

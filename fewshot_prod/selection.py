@@ -22,6 +22,8 @@ class FewShotValidation:
         inputs: N products of the validation classes.
         category_ids: int64 (N,).
         groups: int64 (N,), near-duplicates share a number.
+        center_inputs: some products of the base classes, whose mean feature is the centre of CL2N; with None
+            features are normalised without a centre (L2N).
         n_shots: the settings whose accuracies are averaged into the score.
         seed: of the episodes; the same ones score every epoch.
     """
@@ -29,6 +31,7 @@ class FewShotValidation:
     inputs: ProductInputs
     category_ids: np.ndarray
     groups: np.ndarray
+    center_inputs: ProductInputs | None = None
     n_way: int = 5
     n_shots: tuple[int, ...] = (1, 5)
     n_query: int = 15
@@ -36,7 +39,13 @@ class FewShotValidation:
     seed: int = 1
 
     @classmethod
-    def fitting(cls, inputs: ProductInputs, category_ids: np.ndarray, groups: np.ndarray) -> FewShotValidation | None:
+    def fitting(
+        cls,
+        inputs: ProductInputs,
+        category_ids: np.ndarray,
+        groups: np.ndarray,
+        center_inputs: ProductInputs | None = None,
+    ) -> FewShotValidation | None:
         """The default setting, made smaller where the validation classes are too few or too small for it.
 
         Returns:
@@ -48,7 +57,7 @@ class FewShotValidation:
             return None
         n_shots = tuple(shot for shot in cls.n_shots if shot < sizes[n_way - 1])
         n_query = min(cls.n_query, sizes[n_way - 1] - max(n_shots))
-        return cls(inputs, category_ids, groups, n_way, n_shots, n_query)
+        return cls(inputs, category_ids, groups, center_inputs, n_way, n_shots, n_query)
 
     def sampler(self, n_shot: int) -> EpisodeSampler:
         return EpisodeSampler(
@@ -59,9 +68,11 @@ class FewShotValidation:
         """Mean accuracy (0 to 1) for each number of shots, and their mean under "score".
 
         Args:
-            method: nearest centroid on L2-normalised features when None, which needs no base mean; an adapting
-                method brings its own encoder and precision.
+            method: nearest centroid when None; an adapting method brings its own encoder and precision.
         """
+        if method is None and self.center_inputs is not None:
+            center = embed(encoder, self.center_inputs, flip=False, precision=precision).mean(0)
+            method = NearestCentroid(center=center)
         method = method or NearestCentroid(transform="L2N")
         adapting = method.needs == "inputs"
         pool = self.inputs if adapting else embed(encoder, self.inputs, flip=False, precision=precision)

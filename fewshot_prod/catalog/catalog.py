@@ -140,6 +140,10 @@ class Catalog:
             raise CatalogError(f"catalog {self.name!r} has no categories {unknown[:5]}; check the split file's names")
         return self.take(self.frame["category"].isin(set(names)).to_numpy())
 
+    def take_evenly(self, most: int) -> Catalog:
+        """At most ``most`` products, evenly spaced over the rows."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)))
+
     def take_groups(self, n: int) -> Catalog:
         """The first ``n`` groups of near-duplicates of each category, for quick runs."""
         rank = self.frame.groupby("category")["group"].transform(lambda groups: groups.factorize()[0])
