@@ -69,9 +69,7 @@ def main(args: Args) -> int:
         turn()
     rates = [(ours(), plain()) for _ in range(args.turns)]
     fast, slow = (statistics.median(r) for r in zip(*rates, strict=True))
-    print(
-        f"bf16 + channels_last: {fast:.0f} images/s; plain float32: {slow:.0f} images/s; {torch.get_num_threads()} threads"
-    )
+    print(f"bf16 + channels_last {fast:.0f} images/s, plain float32 {slow:.0f}, {torch.get_num_threads()} threads")
     print(f"ratio: {fast / slow:.1f}")
     return 0
 
