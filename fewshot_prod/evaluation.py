@@ -16,7 +16,7 @@ from torch import Tensor
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 
-LOGITS_AT_ONCE = 2**24  # 64 MB
+LOGITS_AT_ONCE = 2**22  # 16 MB
 Z95 = 1.96  # two-sided 95 % quantile of the normal distribution
 
 
@@ -94,7 +94,7 @@ def evaluate(
 
     Args:
         pool: what the method needs, features float32 (N, D) or inputs, of the rows that the sampler speaks of.
-        chunk: episodes at a time; None keeps a chunk's logits below 64 MB (8 at a time for adapting methods).
+        chunk: episodes at a time; None keeps a chunk's logits below 16 MB (8 at a time for adapting methods).
         progress: called with (episodes done, n_episodes) after each chunk.
 
     Raises:
@@ -106,7 +106,7 @@ def evaluate(
     if chunk is None:
         first = sampler.sample(0, 1)
         chunk = max(1, LOGITS_AT_ONCE // (first.query.numel() * first.n_way)) if method.needs == "features" else 8
-    accuracy, truths, guesses = [], [], []
+    accuracy, counts = [], _Counts()
     # An adapting method needs gradients to adapt.
     with torch.no_grad() if method.needs == "features" else nullcontext():
         for start in range(0, n_episodes, chunk):
@@ -114,20 +114,16 @@ def evaluate(
             if isinstance(pool, Tensor):
                 episodes = episodes.to(pool.device)
             logits = method(pool, episodes).detach()
-            if not bool(torch.isfinite(logits).all()):
+            if not bool(torch.isfinite(logits.sum())):  # a sum is as finite as its parts, and quicker to look at
                 raise ValueError(f"{type(method).__name__} gave logits that are not finite: lower its learning rate")
-            guess = logits.argmax(2)
-            mask = torch.ones_like(guess, dtype=torch.bool) if episodes.query_mask is None else episodes.query_mask
-            right = (guess == episodes.query_labels) & mask
-            accuracy.append((right.sum(1).double() / mask.sum(1)).cpu())
-            classes = episodes.classes
-            if classes is None:
-                classes = torch.arange(episodes.n_way, device=guess.device).expand(len(episodes), -1)
-            truths.append(classes.gather(1, episodes.query_labels)[mask].cpu())
-            guesses.append(classes.gather(1, guess)[mask].cpu())
+            guess, mask = logits.argmax(2), episodes.query_mask
+            right = guess == episodes.query_labels
+            shares = right.double().mean(1) if mask is None else (right & mask).sum(1).double() / mask.sum(1)
+            accuracy.append(shares.cpu())
+            counts.add(episodes, guess)
             if progress is not None:
                 progress(start + len(episodes), n_episodes)
-    categories, confusion = _confusion(torch.cat(truths).numpy(), torch.cat(guesses).numpy())
+    categories, confusion = counts.result()
     return EpisodeScores(torch.cat(accuracy).numpy(), categories, confusion, time.perf_counter() - started)
 
 
@@ -159,11 +155,31 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     return mean_ci95(a - b)
 
 
-def _confusion(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted category ids (C,) and counts (C, C) of (true, predicted)."""
-    categories, position = np.unique(np.concatenate([truth, guess]), return_inverse=True)
-    n, (row, column) = len(categories), position.reshape(2, -1)
-    return categories, np.bincount(row * n + column, minlength=n * n).reshape(n, n)
+class _Counts:
+    """Queries by (true, predicted) category, added up over chunks of episodes."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, episodes: EpisodeBatch, guess: Tensor) -> None:
+        classes = episodes.classes
+        if classes is None:
+            classes = torch.arange(episodes.n_way, device=guess.device).expand(len(episodes), -1)
+        categories, position = torch.unique(classes, return_inverse=True)
+        n = len(categories)
+        cell = position.gather(1, episodes.query_labels.to(guess.device)) * n + position.gather(1, guess)
+        cell = cell.flatten() if episodes.query_mask is None else cell[episodes.query_mask]
+        self.parts.append((categories.cpu().numpy(), cell.bincount(minlength=n * n).view(n, n).cpu().numpy()))
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted ids (C,) of the categories with a query or a prediction, and the counts (C, C)."""
+        categories = np.unique(np.concatenate([c for c, _ in self.parts]))
+        confusion = np.zeros((len(categories), len(categories)), np.int64)
+        for part, counts in self.parts:
+            at = np.searchsorted(categories, part)
+            confusion[np.ix_(at, at)] += counts
+        seen = (confusion.sum(0) + confusion.sum(1)) > 0
+        return categories[seen], confusion[np.ix_(seen, seen)]
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

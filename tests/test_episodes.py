@@ -166,11 +166,12 @@ def test_small_classes_are_skipped_for_the_setting_alone():
 
 
 def test_every_group_of_a_class_can_be_needed():
-    """Support may come from two rows only, queries from everywhere, and there is just one way to fill the episode."""
-    options = {"n_way": 2, "n_shot": 1, "n_query": 3, "support_rows": [0, 4], "query_rows": [0, 1, 2, 3, 4, 5, 6, 7]}
-    drawn = EpisodeSampler([0] * 4 + [1] * 4, range(8), seed=0, **options).sample(0, 50)
-    assert set(drawn.support.flatten().tolist()) == {0, 4}
-    assert drawn.query.sort(1).values.tolist() == [[1, 2, 3, 5, 6, 7]] * 50
+    """Support may come from everywhere, queries from 6 rows of 8 in each class: there is one way to fill an episode."""
+    rows = np.arange(32)
+    options = {"n_way": 4, "n_shot": 2, "n_query": 6, "query_rows": rows % 8 >= 2}
+    drawn = EpisodeSampler(rows // 8, rows, seed=0, **options).sample(0, 10)
+    assert drawn.support.sort(1).values.tolist() == [rows[rows % 8 < 2].tolist()] * 10
+    assert drawn.query.sort(1).values.tolist() == [rows[rows % 8 >= 2].tolist()] * 10
 
 
 @pytest.mark.parametrize(

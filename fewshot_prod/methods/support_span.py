@@ -15,8 +15,6 @@ from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
 
-BLOCK_BYTES = {"cpu": 2**26, "cuda": 2**30}  # of gathered features at a time
-
 Solve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -32,7 +30,8 @@ def head_logits(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tensor:
         float32 (E, Q, n_way); gradients flow to ``pool``.
     """
     rows = episodes.support.shape[1] + episodes.query.shape[1]
-    block = BLOCK_BYTES[pool.device.type] // (rows * pool.shape[1] * pool.element_size())
+    block_bytes = 2**26 if pool.device.type == "cpu" else 2**30  # of features gathered at a time
+    block = block_bytes // (rows * pool.shape[1] * pool.element_size())
     parts = []
     for part in episodes.split(block):
         targets = F.one_hot(part.support_labels, part.n_way).to(pool.dtype)

@@ -1,0 +1,153 @@
+"""Evaluation of ProtoNet on cached features against easyfsl 1.5.0, on the same features and pre-drawn episodes.
+
+Command:   .venv/bin/pip install easyfsl && .venv/bin/python benchmarks/episode_evaluation.py
+Takes:     under a minute on 2 CPU cores
+Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: 26.4``
+Expected:  a ratio of at least 20
+Reading:   24 classes of 300 products with 640 features, 5-way 5-shot 15-query. Ours is ``evaluate`` over all
+           episodes, easyfsl's is ``easyfsl.utils.evaluate`` over the first ones of them. Its sampler does not run on
+           torch 2.14, so a DataLoader gets the indices as a batch sampler, with easyfsl's own collate function. The
+           ratio is to that. Below it stands what easyfsl does when it is handed tensors that are gathered by our
+           indices instead, without DataLoader and collating. Nobody's time includes drawing. The accuracies must agree.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewshot_prod.episodes import EpisodeBatch
+
+
+@dataclass(frozen=True)
+class Args:
+    """How much is evaluated."""
+
+    n_episodes: int = 10_000
+    """Episodes a round of ours."""
+    n_episodes_peer: int = 500
+    """Episodes a round of easyfsl, the first of the same."""
+    rounds: int = 5
+    """Rounds a side that are timed."""
+    threads: int | None = None
+    """Threads of all sides; torch's default, one a core, when left out."""
+    seed: int = 0
+    """Of features and episodes."""
+
+
+class Drawn:
+    """Episodes drawn before, in the place of a sampler."""
+
+    def __init__(self, episodes: EpisodeBatch) -> None:
+        self.episodes = episodes
+
+    def sample(self, start: int, stop: int) -> EpisodeBatch:
+        """Episodes ``start`` to ``stop - 1``."""
+        return self.episodes[start:stop]
+
+
+class Gathered:
+    """easyfsl's tuples, gathered when asked for."""
+
+    def __init__(self, features: Tensor, episodes: EpisodeBatch) -> None:
+        self.features, self.episodes = features, episodes
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        e = self.episodes
+        for support, support_labels, query, query_labels in zip(
+            e.support, e.support_labels, e.query, e.query_labels, strict=True
+        ):
+            yield self.features[support], support_labels, self.features[query], query_labels, []
+
+
+def loader(features: Tensor, categories: Tensor, episodes: EpisodeBatch, n_shot: int, n_query: int) -> Any:
+    """A DataLoader that collates the episodes as easyfsl does: each class's support, then its queries."""
+    import torch
+    from easyfsl.samplers import TaskSampler
+    from torch.utils.data import DataLoader, TensorDataset
+
+    sampler = TaskSampler.__new__(TaskSampler)  # its __init__ fails; collating needs these three alone
+    sampler.n_way, sampler.n_shot, sampler.n_query = episodes.n_way, n_shot, n_query
+    by_class = episodes.query.gather(1, episodes.query_labels.argsort(dim=1, stable=True))
+    rows = [part.unflatten(1, (episodes.n_way, -1)) for part in (episodes.support, by_class)]
+    return DataLoader(
+        TensorDataset(features, categories),
+        batch_sampler=torch.cat(rows, 2).flatten(1).tolist(),
+        collate_fn=sampler.episodic_collate_fn,
+    )
+
+
+def main(args: Args) -> None:
+    """Time all sides in turn and print the medians."""
+    import easyfsl.utils
+    import torch
+    from easyfsl.methods import PrototypicalNetworks
+
+    from fewshot_prod.episodes import EpisodeSampler
+    from fewshot_prod.evaluation import evaluate
+    from fewshot_prod.methods.prototypical import Prototypical
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    print(f"{torch.get_num_threads()} threads")
+    generator = torch.Generator().manual_seed(args.seed)
+    categories = torch.arange(24).repeat_interleave(300)
+    features = 0.15 * torch.randn(24, 640, generator=generator)[categories]
+    features += torch.randn(len(categories), 640, generator=generator)
+    n_shot, n_query = 5, 15
+    sampler = EpisodeSampler(
+        categories, torch.arange(len(categories)), n_way=5, n_shot=n_shot, n_query=n_query, seed=args.seed
+    )
+    started = time.perf_counter()
+    episodes = sampler.sample(0, args.n_episodes)
+    print(f"drawing                       {args.n_episodes / (time.perf_counter() - started):9.0f} episodes/s")
+
+    first = episodes[: args.n_episodes_peer]
+    batches, gathered = loader(features, categories, first, n_shot, n_query), Gathered(features, first)
+    model = PrototypicalNetworks()
+
+    def peer(source: Any) -> float:
+        return easyfsl.utils.evaluate(model, source, device="cpu", use_tqdm=False)
+
+    def ours() -> float:
+        scores = evaluate(Prototypical(), features, Drawn(episodes), args.n_episodes)
+        return float(scores.accuracy[: args.n_episodes_peer].mean())
+
+    sides: dict[str, tuple[int, Callable[[], float]]] = {
+        "fewshot_prod evaluate": (args.n_episodes, ours),
+        "easyfsl evaluate, loader": (args.n_episodes_peer, lambda: peer(batches)),
+        "easyfsl evaluate, gathered": (args.n_episodes_peer, lambda: peer(gathered)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(args.rounds + 1):
+        accuracies = []
+        for name, (n, run) in sides.items():
+            started = time.perf_counter()
+            accuracies.append(run())
+            if turn > 0:  # the first one warms up
+                rates[name].append(n / (time.perf_counter() - started))
+        # a tie that rounding breaks may differ
+        assert max(accuracies) - min(accuracies) < 3 / (75 * args.n_episodes_peer), accuracies
+
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    for name, rate in median.items():
+        print(f"{name:28s}  {rate:9.0f} episodes/s")
+    print(f"accuracy {100 * accuracies[0]:.2f} %, on all sides")
+    mine, loaded, handed = median.values()
+    print(f"to easyfsl with gathered tensors: {mine / handed:.1f}")
+    print(f"ratio: {mine / loaded:.1f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
