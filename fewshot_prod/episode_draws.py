@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -155,3 +156,28 @@ def draw_apart(
         f"no episode of {len(classes)} classes with {n_shot} shots and {n_query.max()} queries free of repeated groups "
         "in 100 tries: the classes share too many groups, so lower n_way, n_shot or n_query"
     )
+
+
+def as_mask(rows: ArrayLike | None, n: int) -> np.ndarray:
+    """bool (n,), true at ``rows`` (a mask or positions), or everywhere for None."""
+    if rows is None:
+        return np.ones(n, bool)
+    rows = np.asarray(rows)
+    if rows.dtype == bool and len(rows) != n:
+        raise ValueError(f"a row mask of {len(rows)} for {n} rows: give one value a row, or positions")
+    mask = np.zeros(n, bool)
+    mask[rows] = True
+    return mask
+
+
+def dirichlet_alpha(query_distribution: str) -> int | None:
+    """None for "balanced", A for "dirichlet:A"."""
+    if query_distribution == "balanced":
+        return None
+    name, _, alpha = query_distribution.partition(":")
+    if name != "dirichlet" or not alpha.isdecimal() or int(alpha) < 1:
+        raise ValueError(
+            f"query_distribution is {query_distribution!r}: give 'balanced', or 'dirichlet:A' with a whole number "
+            "A >= 1, such as 'dirichlet:2'"
+        )
+    return int(alpha)

@@ -10,7 +10,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fewshot_prod.episode_draws import ClassGroups, choose_distinct, dirichlet_counts, draw_apart
+from fewshot_prod.episode_draws import (
+    ClassGroups,
+    as_mask,
+    choose_distinct,
+    dirichlet_alpha,
+    dirichlet_counts,
+    draw_apart,
+)
 
 NUMBERS_AT_ONCE = 2**21  # random numbers of a block of episodes, 16 MB
 
@@ -140,10 +147,10 @@ class EpisodeSampler:
                 raise ValueError(f"{name} is {value}: it must be at least {least}")
         if n_way != "all" and not (isinstance(n_way, int) and n_way >= 2):
             raise ValueError(f"n_way is {n_way!r}: give a number of at least 2, or 'all'")
-        self._alpha = _alpha(query_distribution)
+        self._alpha = dirichlet_alpha(query_distribution)
         self.n_shot, self.n_query, self.seed, self.query_distribution = n_shot, n_query, seed, query_distribution
 
-        in_support, in_query = (_as_mask(rows, len(groups)) for rows in (support_rows, query_rows))
+        in_support, in_query = (as_mask(rows, len(groups)) for rows in (support_rows, query_rows))
         self._one_pool = bool((in_support == in_query).all())
         names, position = np.unique(category_ids, return_inverse=True)
         support, query, either = (
@@ -237,27 +244,3 @@ class EpisodeSampler:
         query, query_labels = np.take_along_axis(query, order, 1), np.take_along_axis(query_labels, order, 1)
         support = self._support.member(support, uniform(way * shot))
         return support, self._query.member(query, uniform(total)), query_labels, self.classes[classes]
-
-
-def _as_mask(rows: ArrayLike | None, n: int) -> np.ndarray:
-    if rows is None:
-        return np.ones(n, bool)
-    rows = np.asarray(rows)
-    if rows.dtype == bool and len(rows) != n:
-        raise ValueError(f"a row mask of {len(rows)} for {n} rows: give one value a row, or positions")
-    mask = np.zeros(n, bool)
-    mask[rows] = True
-    return mask
-
-
-def _alpha(query_distribution: str) -> int | None:
-    """None for "balanced", A for "dirichlet:A"."""
-    if query_distribution == "balanced":
-        return None
-    name, _, alpha = query_distribution.partition(":")
-    if name != "dirichlet" or not alpha.isdecimal() or int(alpha) < 1:
-        raise ValueError(
-            f"query_distribution is {query_distribution!r}: give 'balanced', or 'dirichlet:A' with a whole number "
-            "A >= 1, such as 'dirichlet:2'"
-        )
-    return int(alpha)

@@ -297,9 +297,12 @@ def test_batches_flips_and_bf16_of_fine_tuning():
         ({"seed": 1, "batch_size": 4}, 1.0),
         ({"precision": "bf16-mixed"}, 0.2),
     ):
-        logits = build("finetune_all", **options)(INPUTS, episodes)
+        method = build("finetune_all", **options)
+        logits = method(INPUTS, episodes)
         assert not torch.equal(logits, plain), options
         assert torch.allclose(logits, plain, atol=atol), options  # logits span -10 to 10
+        mixed = replace(episodes, support=episodes.support.flip(1), support_labels=episodes.support_labels.flip(1))
+        assert torch.equal(method(INPUTS, mixed), logits), options
 
 
 def test_a_missing_center_and_other_mistakes_are_told():

@@ -44,8 +44,8 @@ def class_means(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
 def squared_distances(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
     """||f(x) - c_k||^2 for every query and class, c_k the mean of the class's support features.
 
-    Where no gradients are asked for, queries are gathered two megabytes at a time, which a CPU's cache holds: that takes
-    a quarter of the time of gathering them all, and less than a Gram matrix of the pool to look the products up in.
+    Where no gradients are asked for, queries are gathered two megabytes at a time, which a CPU's cache holds: that
+    takes a quarter of the time of gathering them all, and less than a Gram matrix of the pool to look products up in.
 
     Args:
         pool: float32 (N, D) features.
