@@ -14,8 +14,8 @@ from fewshot_prod.augment import augment
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.inner_loop import batch_norms
 from fewshot_prod.methods.maml import MAML
+from fewshot_prod.methods.normalisation import batch_norms
 from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.pretrain import seed_step
 

@@ -17,6 +17,7 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.inner_loop import inner_loop
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
+from fewshot_prod.methods.normalisation import FoldedNorm
 
 
 class SmoothEncoder(nn.Module):
@@ -147,6 +148,40 @@ def test_vmap_over_episodes_gives_the_same_logits_and_meta_gradients(encoder, he
     weights = list(encoder.parameters())
     gradients = [torch.autograd.grad(logits.square().sum(), weights) for logits in (at_once, one_by_one)]
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions with batch normalisation in float64, one with a bias and a stride."""
+
+    feature_dim = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.Tanh(),
+            nn.Sequential(nn.Conv2d(4, 5, 3, stride=2), nn.BatchNorm2d(5)), nn.Tanh(),
+        )  # fmt: skip
+        for m in self.double().modules():
+            if isinstance(m, nn.BatchNorm2d):
+                for t in (m.running_mean, m.running_var, m.weight, m.bias):
+                    nn.init.uniform_(t, 0.5, 2.0)
+
+    def forward(self, inputs: ProductInputs) -> Tensor:
+        return self.blocks(inputs.images.permute(0, 3, 1, 2).double() / 128 - 1).mean((2, 3))
+
+
+def test_folded_batch_normalisation_has_the_same_values_and_derivatives():
+    encoder, inputs = ConvEncoder(), products(4, 5, (6, 6))
+    learner = MAML(encoder).learner(encoder, 3)
+    assert sum(isinstance(m, FoldedNorm) for m in learner.encoder.modules()) == 2
+    assert {id(p) for p in learner.encoder.parameters()} == {id(p) for p in encoder.parameters()}
+    weights, measured = list(encoder.parameters()), []
+    for features in (learner.features(inputs), encoder.eval()(inputs)):
+        first = torch.autograd.grad(features.square().sum(), weights, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), weights)
+        measured.append([features, *first, *second])
+    torch.testing.assert_close(*measured, rtol=1e-9, atol=1e-12)
 
 
 def test_a_row_shared_by_all_classes_changes_nothing(encoder):

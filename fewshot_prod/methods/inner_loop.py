@@ -15,28 +15,10 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.normalisation import batch_norms, fold_norms
 
 Parameters = dict[str, Tensor]
 Adapted = Callable[[ProductInputs], Tensor]
-
-NORMS = ("frozen", "batch", "group")
-
-
-def batch_norms(encoder: nn.Module, norm: str) -> list[nn.Module]:
-    """The encoder's batch-normalisation layers, which ``norm`` is about.
-
-    Raises:
-        ValueError: for an unknown ``norm``, or "group" although there are such layers.
-    """
-    if norm not in NORMS:
-        raise ValueError(f"norm={norm!r} is unknown; choose one of {', '.join(NORMS)}")
-    layers = [m for m in encoder.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))]
-    if norm == "group" and layers:
-        raise ValueError(
-            f"norm='group' but the encoder has {len(layers)} batch-normalisation layers: build it with norm='group', "
-            "or choose norm='frozen' (running statistics)"
-        )
-    return layers
 
 
 def inner_loop(
@@ -112,6 +94,8 @@ class Learner(nn.Module):
         if norm == "batch":
             for m in layers:
                 m.track_running_stats, m.running_mean, m.running_var = False, None, None
+        elif norm == "frozen":
+            fold_norms(self.encoder)
         example = next(encoder.parameters())
         for m in self.encoder.modules():
             # packed sequences and cuDNN's recurrences cannot be differentiated twice; on the CPU eager ones can

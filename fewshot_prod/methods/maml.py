@@ -16,7 +16,8 @@ from torch.func import vmap
 
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.inner_loop import NORMS, Adapted, Learner, adapt
+from fewshot_prod.methods.inner_loop import Adapted, Learner, adapt
+from fewshot_prod.methods.normalisation import NORMS
 
 ENGINES = ("torch.func", "learn2learn")
 HEADS = ("zeros", "prototypes")

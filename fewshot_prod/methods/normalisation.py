@@ -1,0 +1,59 @@
+"""Batch normalisation inside an inner loop: which statistics it uses is said, never left to a mode."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+NORMS = ("frozen", "batch", "group")
+
+
+def batch_norms(encoder: nn.Module, norm: str) -> list[nn.Module]:
+    """The encoder's batch-normalisation layers, which ``norm`` is about.
+
+    Raises:
+        ValueError: for an unknown ``norm``, or "group" although there are such layers.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r} is unknown; choose one of {', '.join(NORMS)}")
+    layers = [m for m in encoder.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))]
+    if norm == "group" and layers:
+        raise ValueError(
+            f"norm='group' but the encoder has {len(layers)} batch-normalisation layers: build it with norm='group', "
+            "or choose norm='frozen' (running statistics)"
+        )
+    return layers
+
+
+class FoldedNorm(nn.Module):
+    """A convolution and the batch normalisation behind it, with running statistics, as one convolution.
+
+    The same function of the same parameters, but without the passes over the feature maps that normalising and its
+    derivatives take: a second-order step of Conv4 takes half the time.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self.conv, self.norm
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (channels,)
+        shift = norm.bias - norm.running_mean * scale
+        bias = shift if conv.bias is None else shift + conv.bias * scale
+        return conv._conv_forward(x, conv.weight * scale[:, None, None, None], bias)
+
+
+def foldable(norm: nn.Module) -> bool:
+    """Whether ``norm`` is a batch normalisation with running statistics and a learned scale."""
+    return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.running_mean is not None
+
+
+def fold_norms(encoder: nn.Module) -> None:
+    """Fold each batch normalisation that stands behind a convolution in an ``nn.Sequential``."""
+    for chain in [m for m in encoder.modules() if isinstance(m, nn.Sequential)]:
+        for i, (conv, norm) in enumerate(itertools.pairwise(list(chain))):
+            if isinstance(conv, nn.Conv2d) and foldable(norm):
+                chain[i], chain[i + 1] = FoldedNorm(conv, norm), nn.Identity()
