@@ -42,7 +42,7 @@ class Domain(NamedTuple):
 
 
 DOMAINS = {
-    "catalog": Domain(plain=65, clutter=6, dim=(92, 106), cast=3, fog=0, noise=3, blur=0, tilt=44),
+    "catalog": Domain(plain=60, clutter=7, dim=(92, 106), cast=3, fog=0, noise=3, blur=0, tilt=50),
     "phone": Domain(plain=5, clutter=16, dim=(55, 100), cast=22, fog=22, noise=11, blur=1, tilt=100),
 }
 
