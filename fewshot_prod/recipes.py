@@ -62,7 +62,7 @@ class Recipe:
 
 AUGMENTATION = {"scale": 0.2, "shift": 0.08, "rotate": 5.0, "colour": 0.15, "erase": 0.3}
 SCRATCH = {"epochs": 16, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTATION}
-TUNED = {"epochs": 4, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
+TUNED = {"epochs": 3, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
 TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
 FUSED = TITLES | {"epochs": 5, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
 # The next three show the same number of products: 3 epochs of fashion's base classes, 250 iterations of 120 products.
