@@ -69,6 +69,7 @@ FUSED = TITLES | {"epochs": 5, "modality_dropout": 0.3, "augmentation": AUGMENTA
 CONTINUED = SCRATCH | {"epochs": 3, "lr": 0.005}
 PROTOTYPICAL = {
     "algorithm": "prototypical",
+    "augmentation": AUGMENTATION,
     "n_way": 20,
     "n_shot": 1,
     "n_query": 5,
