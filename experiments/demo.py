@@ -65,10 +65,8 @@ def main(args: Args) -> int:
     from fewshot_prod.tables import differences_table, methods_table
 
     started = time.perf_counter()
-    catalog = load_catalog("synthetic")
-    episodes, adapting, n_query = args.episodes, args.episodes_adapting, 15
-    if args.smoke:
-        catalog, episodes, adapting, n_query = catalog.take_groups(16), 20, 2, 5
+    catalog = load_catalog("synthetic", products_per_category=16 if args.smoke else 40)
+    episodes, adapting, n_query = (20, 2, 5) if args.smoke else (args.episodes, args.episodes_adapting, 15)
     print(summary(catalog))
     print("\nOn two CPU cores this takes about 6 minutes the first time.\n")
     results = args.runs / "records.jsonl"

@@ -1,0 +1,121 @@
+"""The scripts as a user runs them: smoke runs, a second run that reuses, and a table with mistakes in it."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewshot_prod.results import read_records
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
+TABLE_SCRIPTS = ("table1_methods.py", "fig1_shots.py")
+
+
+def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "experiments" / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_comes_fast_and_imports_no_torch(script):
+    """Under 1 s on an idle machine; the bound here allows for a busy one, and torch alone takes longer to import."""
+    code = (
+        f"import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try:\n    runpy.run_path({str(ROOT / 'experiments' / script)!r}, run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    started = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert "Command:" in shown.stdout and time.perf_counter() - started < 5
+
+
+def test_the_demo_runs_end_to_end_and_reuses_what_it_has(tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    first = run("demo.py", "--smoke", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "runs" / "demo"
+    assert {"table.md", "accuracy_vs_shots.png", "records.jsonl"} <= {path.name for path in folder.iterdir()}
+    cells = [r for r in read_records(folder / "records.jsonl") if r["kind"] == "cell"]
+    assert {r["method"] for r in cells} == {
+        *("nearest_centroid", "prototypical", "maml", "maml_first_order"),
+        *("linear_probe", "finetune_head", "finetune_all"),
+    }
+    assert {r["n_shot"] for r in cells} == {1, 5, 10} and len(cells) == 24
+    again = run("demo.py", "--smoke", cwd=tmp_path)
+    assert again.returncode == 0 and "0 cells measured, 0 failed" in again.stdout
+    assert again.stdout.count("done before") == 24 and "training" not in again.stdout
+
+
+@pytest.mark.parametrize("script", TABLE_SCRIPTS)
+def test_smoke_of_the_tables(script, tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    done = run(script, "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (results,) = (tmp_path / "runs" / "smoke").glob("*.jsonl")
+    assert len({r["method"] for r in read_records(results) if r["kind"] == "cell"}) == 7
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    missing = run("table1_methods.py", "--catalog", "fashion", "--root", str(tmp_path / "nowhere"), cwd=tmp_path)
+    assert missing.returncode == 2 and "Traceback" not in missing.stderr
+    assert missing.stderr.startswith("error: ") and "styles.csv" in missing.stderr
+    row = run("table1_methods.py", "--rows", "nearest", cwd=tmp_path)
+    assert row.returncode != 0 and "no rows ['nearest']" in row.stderr
+
+
+def write_table(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def coloured(folder: Path, name: str, colour: tuple[int, int, int], rng: np.random.Generator) -> str:
+    pixels = np.clip(np.array(colour) + rng.normal(0, 20, (24, 24, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / f"{name}.png")
+    return f"{name}.png"
+
+
+def test_adapting_to_a_table_with_mistakes(tmp_path):
+    """Three new categories told apart by colour and a word: predictions well above chance (1/3)."""
+    rng = np.random.default_rng(0)
+    words = ["apron", "basket", "candle", "drawer", "easel", "funnel", "goblet", "hammock", "inkwell", "jug"]
+    colours = [tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in words]
+
+    def products(k: int, count: int, tag: str) -> list[list[str]]:
+        word = words[k]
+        return [
+            [f"{tag}{k}-{i}", coloured(tmp_path, f"{tag}{k}-{i}", colours[k], rng), f"{word} number {i}", word]
+            for i in range(count)
+        ]
+
+    header = ["id", "picture file", "title", "category"]
+    base = [row for k in range(3, 10) for row in products(k, 16, "base")]
+    base[4][1] = "nowhere.png"
+    write_table(tmp_path / "my.csv", header, base)
+    write_table(tmp_path / "support.csv", header, [row for k in range(3) for row in products(k, 5, "new")])
+    items = [row[:3] for k in range(3) for row in products(k, 6, "item")]
+    items[0][1] = ""  # a title alone is enough
+    items[1][1] = items[1][2] = ""
+    write_table(tmp_path / "items.csv", header[:3], items)
+    arguments = ["--root", "my.csv", "--support", "support.csv", "--items", "items.csv"]
+    done = run("adapt_catalog.py", *arguments, "--columns.image", "picture file", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nowhere.png" in done.stdout and "items.csv:3" in done.stdout
+    with (tmp_path / "predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == 17
+    right = [row["category"] == words[int(row["product_id"][4])] for row in predictions]
+    assert np.mean(right) > 0.7
+    assert all(0 < float(row["second_probability"]) <= float(row["probability"]) <= 1 for row in predictions)
+    unknown = run("adapt_catalog.py", *arguments, "--columns.image", "photo", cwd=tmp_path)
+    assert unknown.returncode == 2 and "'photo'" in unknown.stderr and "picture file" in unknown.stderr
