@@ -117,7 +117,10 @@ STARTS: dict[str, Recipe] = {
 RECIPES: dict[str, Recipe] = STARTS | continued("conv4") | continued("resnet12") | continued("conv4_gru")
 
 # Options of a smoke run, by stage
-SMOKE = {"pretrain": {"epochs": 1}, "metatrain": {"n_iterations": 2, "n_way": 5, "n_shot": 1, "n_query": 2}}
+SMOKE = {
+    "pretrain": {"epochs": 1},
+    "metatrain": {"n_iterations": 2, "n_way": 5, "n_shot": 1, "n_query": 2, "n_validation_episodes": 4},
+}
 
 
 @dataclass(frozen=True)
