@@ -29,7 +29,7 @@ class Args:
     """Where everything goes."""
     episodes: int = 2_000
     """Episodes of feature methods."""
-    episodes_adapting: int = 200
+    episodes_adapting: int = 40
     """Episodes of methods that change the encoder: the first ones of the same sequence."""
     seed: int = 0
     """Training seed."""
