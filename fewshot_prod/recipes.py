@@ -65,11 +65,11 @@ SCRATCH = {"epochs": 16, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTAT
 TUNED = {"epochs": 3, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
 TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
 FUSED = TITLES | {"epochs": 5, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
+# Without augmentation prototypical networks did better on fashion's validation classes (88.3 against 87.5 %).
 # The next three show the same number of products: 3 epochs of fashion's base classes, 250 iterations of 120 products.
 CONTINUED = SCRATCH | {"epochs": 3, "lr": 0.005}
 PROTOTYPICAL = {
     "algorithm": "prototypical",
-    "augmentation": AUGMENTATION,
     "n_way": 20,
     "n_shot": 1,
     "n_query": 5,
