@@ -210,7 +210,10 @@ def test_weights_match_attention_in_loops():
             query, keys, mask, model.query.weight.tolist(), zero, identity, model.score.weight[0].tolist()
         )
         torch.testing.assert_close(weights[row], torch.tensor(expected))
-        blocks = [sum(mask) * weight * model.blocks[name](x[name]) for weight, name in zip(expected, DIMS, strict=True)]
+        blocks = [
+            (1 + sum(mask) * weight) / 2 * real * model.blocks[name](x[name])
+            for weight, real, name in zip(expected, mask, DIMS, strict=True)
+        ]
         torch.testing.assert_close(output[row], torch.cat(blocks))
 
 

@@ -50,13 +50,14 @@ class AttentionFusion(_Blocks):
     For modality m of a product, with x_m its normalised features (LayerNorm) and n the number of modalities it has::
 
         k_m = K_m x_m,    q = mean of the k_m present,    e_m = v . tanh(W q + k_m)    (Bahdanau et al. 2015)
-        alpha = softmax of e over the modalities present, 0 for the others
-        output = [n alpha_1 (V_1 x_1 + b_1); ...; n alpha_M (V_M x_M + b_M)]
+        alpha = softmax of e over the modalities present
+        output = [s_1 (V_1 x_1 + b_1); ...; s_M (V_M x_M + b_M)],    s_m = (1 + n alpha_m) / 2, or 0 if m is missing
 
-    The blocks are set side by side, each with dim / M dimensions, instead of summed in one space as attention usually
-    does: a sum can cancel what image and title say independently and, in measurements, loses to concatenation.
-    The factor n makes equal weights leave the blocks as they are, so that plain concatenation
-    (:class:`ConcatFusion`) is the special case v = 0, and a product with a single modality keeps that block's scale.
+    The blocks are set side by side, dim / M dimensions each, so that what image and title say cannot cancel as it can
+    in the usual sum; and half of a modality's scale is its own, so that one which tells the training categories apart
+    easily (a title that names them) cannot silence the other, on which new categories may depend. Equal weights
+    leave the blocks as they are: plain concatenation (:class:`ConcatFusion`) is the special case v = 0, and a
+    product with a single modality keeps that block's scale.
 
     Args:
         dims: features of each modality; the order is that of blocks and weights.
@@ -92,7 +93,8 @@ class AttentionFusion(_Blocks):
                 code, where values cannot be looked at).
         """
         normalised, masks = self._normalised(features, present)
-        scale = self._weights(normalised, masks) * torch.stack(list(masks.values()), 1).sum(1, keepdim=True)
+        mask = torch.stack(list(masks.values()), dim=1)  # (B, M)
+        scale = mask * (1 + mask.sum(1, keepdim=True) * self._weights(normalised, masks)) / 2
         blocks = [self.blocks[name](x) * scale[:, i : i + 1] for i, (name, x) in enumerate(normalised.items())]
         return torch.cat(blocks, dim=1)
 
