@@ -64,7 +64,7 @@ OPTIONS = {
     "maml": {"encoder": encoder(), "n_adaptation_steps": 3},
     "maml_first_order": {"encoder": encoder(), "n_adaptation_steps": 3},
     "linear_probe": {"center": CENTER},
-    "finetune_head": {"center": CENTER, "n_adaptation_steps": 30},
+    "finetune_head": {"center": CENTER, "n_adaptation_steps": 30, "logit_scale": 10.0},
     "finetune_all": {"encoder": encoder(), "center": CENTER, "n_adaptation_steps": 3},
 }
 CHANCE = 1 / 3
@@ -280,7 +280,7 @@ def test_finetune_head_is_sgd_on_a_linear_layer():
 
 
 def test_fine_tuning_by_no_steps_is_nearest_centroid():
-    start = METHODS["finetune_head"](n_adaptation_steps=0, center=CENTER)(FEATURES, uneven())
+    start = METHODS["finetune_head"](n_adaptation_steps=0, logit_scale=10.0, center=CENTER)(FEATURES, uneven())
     nearest = build("nearest_centroid")(FEATURES, uneven())
     assert torch.allclose(start.softmax(2), (5 * nearest).softmax(2), atol=1e-5)  # logit_scale 10, halved squares
     cosines = METHODS["finetune_all"](encoder=encoder(), n_adaptation_steps=0, transform="L2N")(INPUTS, draw(4, 1))

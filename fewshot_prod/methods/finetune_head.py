@@ -41,7 +41,7 @@ class FinetuneHead:
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 0.001
-    logit_scale: float = 10.0
+    logit_scale: float = 5.0
     transform: Transform = "CL2N"
     center: Tensor | None = None
 
