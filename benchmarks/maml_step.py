@@ -1,7 +1,7 @@
 """Meta-gradient steps of MAML against learn2learn 0.2.0, with the same network and the same episodes.
 
 Command:   .venv/bin/python benchmarks/maml_step.py [--first-order]
-Takes:     half a minute on 2 CPU cores
+Takes:     half a minute
 Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: 1.7``
 Expected:  a ratio of at least 1.0, of at least 1.5 with --first-order, where the CPU has AVX512-bf16
 Reading:   Conv4-32 on 64x48 images, 5-way 5-shot 15-query, 5 inner steps. A step is adaptation, query loss and
@@ -33,8 +33,8 @@ class Args:
     """First-order MAML."""
     rounds: int = 11
     """Steps a side that are timed."""
-    threads: int = 2
-    """Threads of all sides."""
+    threads: int = 1
+    """Threads of all sides; more of them than idle cores make the times meaningless."""
     gpu_episodes: int = 16
     """Episodes that the vmap engine adapts at once on a GPU."""
     seed: int = 0

@@ -321,6 +321,59 @@ def test_bfloat16_gives_nearly_the_meta_gradient_of_float32():
     assert torch.cosine_similarity(*directions, dim=0) > 0.95
 
 
+@pytest.fixture
+def image_and_title() -> tuple[nn.Module, ProductInputs, EpisodeBatch]:
+    """An encoder of both modalities; the first product has no title and the last one no image."""
+    pool, episodes = episodes_over(3, 2, 2)
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 6, (len(pool),), generator=generator)
+    lengths[0] = 0
+    has_image = torch.ones(len(pool), dtype=torch.bool)
+    has_image[-1] = False
+    tokens = torch.randint(1, 20, (len(pool), 6), generator=generator)
+    tokens[torch.arange(6) >= lengths[:, None]] = 0
+    torch.manual_seed(0)
+    config = {
+        "image": {"name": "conv4", "width": 16},
+        "title": {"vocab_size": 20, "embedding_dim": 8, "hidden_size": 8},
+        "fusion": {"kind": "attention", "dim": 16},
+    }
+    return build_encoder(config), ProductInputs(pool.images, has_image, tokens, lengths), episodes
+
+
+@pytest.mark.parametrize("first_order", [True, False])
+@pytest.mark.parametrize("engine", ["torch.func", "learn2learn", "vmap"])
+def test_titles_and_missing_modalities_go_through_the_inner_loop(image_and_title, engine, first_order):
+    """Every parameter that has a say gets a meta-gradient, the same by recurrences packed and masked."""
+    if engine == "learn2learn":
+        pytest.importorskip("learn2learn", reason="learn2learn is not installed (make learn2learn)")
+    encoder, pool, episodes = image_and_title
+    method = MAML(encoder, inner_lr=0.1, n_adaptation_steps=2, first_order=first_order)
+
+    def meta_gradients(method: MAML, vectorised: bool) -> list[Tensor]:
+        learner = method.learner(encoder, 3, vectorised=vectorised)
+        if vectorised:
+            logits = method.query_logits(learner, pool[episodes.support], episodes.support_labels, pool[episodes.query])
+        else:
+            logits = torch.stack(
+                [
+                    method.adapt(learner, pool[e.support[0]], e.support_labels[0])(pool[e.query[0]])
+                    for e in episodes.split(1)
+                ]
+            )
+        loss = cross_entropy(logits.flatten(0, 1), episodes.query_labels.flatten())
+        return torch.autograd.grad(loss, list(encoder.parameters()), materialize_grads=True)
+
+    expected = meta_gradients(method, False)
+    zero = [name for (name, _), g in zip(encoder.named_parameters(), expected, strict=True) if not g.any()]
+    assert not zero
+    if engine == "vmap":
+        measured = meta_gradients(method, True)
+    else:
+        measured = meta_gradients(replace(method, engine=engine), False)
+    torch.testing.assert_close(measured, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_group_norm_is_asked_for_by_name():
     with pytest.raises(ValueError, match="norm='group' but the encoder has 4 batch-normalisation layers"):
         MAML(conv4(), norm="group").learner(conv4(), 5)
