@@ -135,7 +135,9 @@ def default_split(catalog: Catalog) -> Split:
         CatalogError: if the catalog has too few categories to hold some out.
     """
     if catalog.name in DEFAULT_SPLITS:
-        return read_split(DEFAULT_SPLITS[catalog.name])
+        split = read_split(DEFAULT_SPLITS[catalog.name])
+        if set(split.novel) <= set(catalog.categories):  # else its categories are in another language
+            return split
     n = len(catalog.categories)
     sizes = sorted(category_groups(catalog).values())
     # Ten products let an episode have a few shots and queries; a catalog with smaller categories takes what it has.
