@@ -24,6 +24,7 @@ from fewshot_prod.results import (
     cell,
     cell_key,
     difference,
+    drop_superseded,
     load_episode_accuracy,
     measured,
     read_records,
@@ -208,6 +209,9 @@ def measure_table(
                     f"  ({scores.seconds:.1f} s, about {left:.0f} min left)"
                 )
         compare(rows, settings, cells, episodes_folder, done, results)
+    dropped = drop_superseded(results) if results.exists() else 0
+    if dropped:
+        report(f"{dropped} records of earlier recipes or options were taken out of {results}")
     report(f"{measured_now} cells measured, {len(failures)} failed; records in {results}")
     return failures
 

@@ -184,6 +184,32 @@ def finished_keys(path: Path | str) -> set[str]:
     return {cell_key(record) for record in read_records(path)} if Path(path).exists() else set()
 
 
+def drop_superseded(path: Path | str) -> int:
+    """Take out cells that stand there again, later, for the same row, setting and seed, and the differences of both.
+
+    That is what a changed recipe, catalog or hyperparameter leaves behind; a table would refuse the two together.
+
+    Returns:
+        How many records were taken out.
+    """
+    records = read_records(path)
+    unlike = OUTCOMES | {"config", "encoder_hash", "images_seen", "catalog_fingerprint", "result_version"}
+    latest: dict[str, str] = {}
+    for record in records:
+        if record["kind"] == "cell":
+            place = {k: v for k, v in record.items() if k not in unlike} | {"row": record["config"].get("row")}
+            latest[json.dumps(place, sort_keys=True)] = cell_key(record)
+    keys = set(latest.values())
+    kept = [
+        r for r in records if (cell_key(r) in keys if r["kind"] == "cell" else {r["a"]["key"], r["b"]["key"]} <= keys)
+    ]
+    if len(kept) < len(records):
+        temporary = Path(f"{path}.tmp")
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        os.replace(temporary, path)
+    return len(records) - len(kept)
+
+
 def save_episode_accuracy(folder: Path | str, key: str, accuracy: np.ndarray, n_queries: int | None = None) -> Path:
     """Keep a cell's per-episode accuracies, float (n,), beside its record as ``folder/key.npz``.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -84,9 +86,15 @@ def test_a_second_run_measures_nothing_and_says_so(measured, catalog):
     assert (measured / "records.jsonl").read_bytes() == before
 
 
-def test_a_changed_option_is_a_new_cell(measured, catalog):
-    _, lines = measure(catalog, measured, [Row("centroid", "conv4", "nearest_centroid", {"transform": "L2N"})])
+def test_a_changed_option_is_a_new_cell_and_takes_the_old_one_s_place(catalog, measured, tmp_path):
+    shutil.copytree(measured, tmp_path / "runs")
+    changed = [Row("centroid", "conv4", "nearest_centroid", {"transform": "L2N"})]
+    _, lines = measure(catalog, tmp_path / "runs", changed)
     assert lines[-1].startswith("2 cells measured")
+    records = read_records(tmp_path / "runs" / "records.jsonl")
+    cells = [r for r in records if r["kind"] == "cell" and r["config"]["row"] == "centroid"]
+    assert [r["config"]["method"]["transform"] for r in cells] == ["L2N", "L2N"]
+    assert not [r for r in records if r["kind"] == "difference"]  # they compared with the old cells
 
 
 def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
