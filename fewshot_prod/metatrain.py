@@ -46,7 +46,7 @@ def metatrain(
     optimiser: str = "adamw",
     weight_decay: float = 5e-4,
     norm: str = "frozen",
-    normalise: bool = True,
+    normalise: bool | None = None,
     logit_scale: float | None = None,
     inner_lr: float = 0.05,
     n_adaptation_steps: int = 5,
@@ -79,8 +79,8 @@ def metatrain(
         norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a prototypical
             network trains on the statistics of its meta-batch, updates the running ones and is used with those;
             MAML uses those of each support and query set, in use too (transductive).
-        normalise: of prototypical networks: L2-normalise features.
-        logit_scale: where a prototypical network's starts (None: 10 normalised, else 1); MAML's (None: 1).
+        normalise: L2-normalise features; None does so for prototypical networks alone.
+        logit_scale: where a prototypical network's starts, and MAML's; None: 10 with normalised features, else 1.
         inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML, see :class:`MAML`.
         augmentation: arguments of :func:`augment`; None turns it off.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
@@ -111,9 +111,10 @@ def metatrain(
     settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
 
     model: PrototypicalTraining | MAMLTraining
+    normalise = algorithm == "prototypical" if normalise is None else normalise
+    logit_scale = logit_scale or (10.0 if normalise else 1.0)
     if algorithm == "prototypical":
-        scale = logit_scale or (10.0 if normalise else 1.0)
-        model = PrototypicalTraining(encoder, norm=norm, normalise=normalise, logit_scale=scale)
+        model = PrototypicalTraining(encoder, norm=norm, normalise=normalise, logit_scale=logit_scale)
     else:
         model = MAMLTraining(
             encoder,
@@ -123,7 +124,8 @@ def metatrain(
             engine=engine,
             norm=norm,
             head=head,
-            logit_scale=logit_scale or 1.0,
+            normalise=normalise,
+            logit_scale=logit_scale,
             precision=precision,
             vectorised=vectorised,
         )

@@ -108,14 +108,18 @@ def test_second_order_agrees_with_finite_differences_and_first_order_does_not(en
         assert abs(float(first @ along) - slope) > 1e-3 * abs(slope)
 
 
+@pytest.mark.parametrize("normalise, scale", [(False, 1.0), (True, 10.0)])
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
-def test_no_adaptation_steps_give_the_plain_training_gradient(encoder, norm):
+def test_no_adaptation_steps_give_the_plain_training_gradient(encoder, norm, normalise, scale):
     """Prototype head: with zero steps MAML is a prototypical network, here written out."""
-    _, meta = meta_gradient(encoder, MAML(encoder, n_adaptation_steps=0, head="prototypes", norm=norm))
+    settings = {"head": "prototypes", "norm": norm, "normalise": normalise, "logit_scale": scale}
+    _, meta = meta_gradient(encoder, MAML(encoder, n_adaptation_steps=0, **settings))
     encoder.train(norm == "batch")
     support, query = encoder(SUPPORT), encoder(QUERY)
+    if normalise:
+        support, query = (features / features.norm(dim=1, keepdim=True) for features in (support, query))
     prototypes = torch.stack([support[c == LABELS].mean(0) for c in range(3)])
-    loss = cross_entropy(-(torch.cdist(query, prototypes) ** 2), QUERY_LABELS)
+    loss = cross_entropy(-scale * torch.cdist(query, prototypes) ** 2, QUERY_LABELS)
     plain = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(encoder.parameters()))])
     torch.testing.assert_close(meta, plain, rtol=1e-9, atol=1e-12)
     assert meta.norm() > 1e-3

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
@@ -69,7 +69,7 @@ class Learner(nn.Module):
     Args:
         norm: "frozen": running statistics; "batch": those of the batch at hand (support, then queries); "group":
             group normalisation, which the encoder must have been built with.
-        head: how the head starts in each episode, see :class:`MAML`.
+        head, normalise, logit_scale, precision: see :class:`MAML`.
         vectorised: for use under vmap.
 
     Raises:
@@ -83,6 +83,7 @@ class Learner(nn.Module):
         *,
         norm: str = "frozen",
         head: str = "zeros",
+        normalise: bool = False,
         logit_scale: float = 1.0,
         precision: str = "32-true",
         vectorised: bool = False,
@@ -106,13 +107,15 @@ class Learner(nn.Module):
         )
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.start, self.logit_scale, self.precision = head, logit_scale, precision
+        self.start, self.normalise, self.logit_scale, self.precision = head, normalise, logit_scale, precision
 
     def features(self, inputs: ProductInputs) -> Tensor:
         """(B, D), in the parameters' own precision."""
         device = self.head.weight.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
-            return self.encoder(inputs).to(self.head.weight.dtype)
+            features = self.encoder(inputs)
+        features = features.to(self.head.weight.dtype)
+        return normalize(features, dim=1) if self.normalise else features
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """Logits (B, n_way)."""

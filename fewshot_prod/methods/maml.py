@@ -38,6 +38,7 @@ class MAML:
             or "group".
         head: "zeros" or "prototypes" (Triantafillou et al. 2020, Proto-MAML: a linear layer that gives
             :math:`-\\|f - p_c\\|^2` up to a constant).
+        normalise: divide features by their Euclidean norm before the head.
         logit_scale: multiplies the head's logits; the head then learns ``logit_scale ** 2`` times as fast as it
             would alone.
         precision: "32-true" or "bf16-mixed".
@@ -61,6 +62,7 @@ class MAML:
     engine: str = "torch.func"
     norm: str = "frozen"
     head: str = "zeros"
+    normalise: bool = False
     logit_scale: float = 1.0
     precision: str = "32-true"
     vectorised: bool | None = None
@@ -86,6 +88,7 @@ class MAML:
             n_way,
             norm=self.norm,
             head=self.head,
+            normalise=self.normalise,
             logit_scale=self.logit_scale,
             precision=self.precision,
             vectorised=vectorised,
