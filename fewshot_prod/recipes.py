@@ -79,7 +79,7 @@ PROTOTYPICAL = {
 MAML = {"algorithm": "maml", "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "n_iterations": 250}
 
 # The synthetic catalog's base classes have 2,080 products, grocery's 3,138.
-SHORT = {"synthetic": {"n_iterations": 60, "validate_every": 30, "n_validation_episodes": 50}}
+SHORT = {"synthetic": {"n_iterations": 60, "validate_every": 60, "n_validation_episodes": 20}}
 
 ATTENTION, CONCAT = {"kind": "attention", "dim": 256}, {"kind": "concat", "dim": 256}
 conv4 = Recipe(image={"name": "conv4"}, options=SCRATCH, catalog_options={"grocery": {"epochs": 40}})
