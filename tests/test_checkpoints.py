@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.cli import evaluate_checkpoint
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import cached_features, embed
 from fewshot_prod.inputs import ProductInputs
@@ -103,3 +105,23 @@ def test_features_do_not_depend_on_the_batch_nor_on_training_mode():
     mirrored = ProductInputs(inputs.images.flip(2), inputs.has_image, inputs.tokens, inputs.lengths)
     torch.testing.assert_close(embed(encoder, mirrored), together, rtol=1e-5, atol=1e-5)
     assert (embed(encoder, mirrored, flip=False) - embed(encoder, inputs, flip=False)).abs().max() > 1e-3
+
+
+SHIPPED = sorted((Path(__file__).parents[1] / "data" / "checkpoints").iterdir())
+
+
+def test_shipped_checkpoints_are_small_and_load():
+    assert len(SHIPPED) >= 2
+    files = [file for folder in SHIPPED for file in folder.iterdir()]
+    assert sum(file.stat().st_size for file in files) < 10_000_000
+    for folder in SHIPPED:
+        _, facts = load_checkpoint(folder)
+        assert "fashion" not in facts["pretrained_on"]  # its licence does not allow to publish such weights
+
+
+def test_the_shipped_synthetic_encoder_knows_new_categories(capsys):
+    """5-way 1-shot on products of novel categories; chance is 20 %."""
+    evaluate_checkpoint(SHIPPED[-1], method="prototypical", ways=("5",), shots=(1,), episodes=200)
+    printed = capsys.readouterr().out
+    assert printed.startswith("5-way 1-shot: ")
+    assert float(printed.split()[2]) > 60
