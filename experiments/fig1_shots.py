@@ -57,10 +57,10 @@ def figure_rows() -> list[Row]:
     return [
         Row("nearest_centroid", "conv4", "nearest_centroid"),
         Row("prototypical", "conv4_prototypical", "prototypical"),
-        Row("maml", "conv4_maml", "maml"),
-        Row("maml_first_order", "conv4_maml_first_order", "maml_first_order"),
         Row("linear_probe", "conv4", "linear_probe"),
         Row("finetune_head", "conv4", "finetune_head"),
+        Row("maml", "conv4_maml", "maml"),
+        Row("maml_first_order", "conv4_maml_first_order", "maml_first_order"),
         Row("finetune_all", "conv4", "finetune_all"),
     ]
 
