@@ -70,7 +70,7 @@ def catalog_inputs(
     Args:
         image_size: (H, W) in pixels; None leaves the images out.
         tokenizer: None leaves the titles out.
-        mask: applied to every title first, see :func:`fewshot_prod.catalog.titles.class_word_masker`.
+        mask: applied to every title first, see :func:`fewshot_prod.catalog.class_words.class_word_masker`.
     """
     images = has_image = tokens = lengths = None
     if image_size is not None:

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from fewshot_prod.catalog import Catalog
-from fewshot_prod.catalog.titles import TitleTokenizer, class_word_masker
+from fewshot_prod.catalog.class_words import class_word_masker
+from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder

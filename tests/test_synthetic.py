@@ -10,12 +10,12 @@ import pytest
 from reference import near_duplicate_groups_by_search
 
 from fewshot_prod.catalog import CatalogError, load_catalog
+from fewshot_prod.catalog.class_words import class_word_masker, naming_rate
 from fewshot_prod.catalog.synthetic import load_synthetic
 from fewshot_prod.catalog.synthetic_categories import CATEGORIES, COLOURS, DEPARTMENTS, PARENTS, SHAPES
 from fewshot_prod.catalog.synthetic_dice import Dice
 from fewshot_prod.catalog.synthetic_images import SINE, category_pieces, fill
 from fewshot_prod.catalog.synthetic_titles import ADJECTIVES, BRANDS, LINES, NOISE, PART_WORDS, PATTERN_WORDS
-from fewshot_prod.catalog.titles import class_word_masker, naming_rate
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from fewshot_prod.catalog.titles import TitleTokenizer, class_word_masker, naming_rate, normalise_title
+from fewshot_prod.catalog.class_words import class_word_masker, naming_rate
+from fewshot_prod.catalog.titles import TitleTokenizer, normalise_title
 
 TITLES = [
     "Nike Men Black Running Shoes",

@@ -1,0 +1,132 @@
+"""The phrases in which a title names a category: deleting them, and how often they occur."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from fewshot_prod.catalog.titles import normalise_title
+
+# Scripts written without blanks between words, as the inside of a character class
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_NOT_WITHIN_WORD = (rf"(?<![^\W_{_CJK}])", rf"(?![^\W_{_CJK}])")  # no letter or digit of a spaced script beside
+_IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "shelf": "shelves"}
+_IRREGULAR |= {plural: singular for singular, plural in _IRREGULAR.items()}
+
+
+def class_word_masker(categories: Iterable[str]) -> Callable[[str], str]:
+    """A function that deletes from a title every phrase that names any of ``categories``.
+
+    What names a category, matched in normalised titles (see :func:`normalise_title`):
+
+    - the category's whole name, each word in singular or plural ("Flip Flops": "flip flop"), its words apart,
+      hyphenated or joined ("flip-flops", "flipflops"), "and" also as "&";
+    - of a name joined by "and", "&", "/", "," or "、" also each side on its own: "Kajal and Eyeliner" is named by
+      "kajal" and by "eyeliner". Other parts do not count: "shoe" does not name "Sports Shoes";
+    - a word of six letters or more also with a hyphen or blank inside ("Tshirts": "t-shirt", "t shirt");
+    - whole words only ("ring" is not in "earring"), except beside Chinese or Japanese characters, which have no
+      blanks between words: there any substring counts ("衬衫" in "男士衬衫蓝色").
+
+    Plurals follow English spelling rules. A deletion that brings a new phrase together is followed by another.
+
+    Returns:
+        A function from a title to its normalised form without those phrases; "" if nothing is left.
+
+    Example:
+        >>> mask = class_word_masker(["Tshirts", "Sports Shoes", "Kajal and Eyeliner", "衬衫"])
+        >>> mask("Nike Men Blue T-shirt"), mask("Puma sport-shoe bag"), mask("Lakme Eyeliner"), mask("男士衬衫 蓝色")
+        ('nike men blue', 'puma bag', 'lakme', '男士 蓝色')
+    """
+    names = {name for category in categories for name in _names(category)}
+    # The longest first: "sports shoes" has to win over "sports" where both are categories.
+    pattern = _naming_pattern(sorted(names, key=lambda name: (-len(name), name)))
+
+    def mask(title: str) -> str:
+        text, deletions = pattern.subn(" ", normalise_title(title))
+        while deletions:
+            text, deletions = pattern.subn(" ", " ".join(text.split()))
+        return text
+
+    return mask
+
+
+def naming_rate(titles: Sequence[str | None], categories: Sequence[str]) -> float:
+    """Share of titles that contain a phrase naming their own category, as :func:`class_word_masker` defines it.
+
+    Args:
+        titles: N titles; missing ones are left out of the share.
+        categories: N category names, one a title.
+
+    Example:
+        >>> naming_rate(["Blue watch", "Blue strap", None], ["Watches", "Watches", "Watches"])
+        0.5
+    """
+    patterns = {category: _naming_pattern(_names(category)) for category in set(categories)}
+    named = [
+        patterns[category].search(normalise_title(title)) is not None
+        for title, category in zip(titles, categories, strict=True)
+        if title
+    ]
+    return float(np.mean(named)) if named else 0.0
+
+
+def _names(category: str) -> list[str]:
+    """The normalised names of a category: the whole one and, if it is a conjunction, its sides."""
+    whole = normalise_title(category)
+    sides = [side.strip() for side in re.split(r"\band\b|[&/,、]", whole)]
+    return [name for name in dict.fromkeys([whole, *sides]) if name]
+
+
+def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds the first of ``names``. Names with the same kind of border share one guard, which is much faster."""
+    borders: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        words = re.findall(r"&|(?:[^\W_]|['’])+", name)
+        if words:
+            ends = (words[0][0], words[-1][-1])
+            guards = [
+                "" if re.fullmatch(f"[{_CJK}]", end) else guard
+                for end, guard in zip(ends, _NOT_WITHIN_WORD, strict=True)
+            ]
+            borders.setdefault(tuple(guards), []).append(r"(?:[^\w&]|_)*".join(map(_word_pattern, words)))
+        else:  # symbols, emoji
+            borders.setdefault(("", ""), []).append(re.escape(name))
+    groups = [f"{before}(?:{'|'.join(patterns)}){after}" for (before, after), patterns in borders.items()]
+    return re.compile("|".join(groups) or "(?!)")
+
+
+def _word_pattern(word: str) -> str:
+    if word in ("and", "&"):
+        return "(?:and|&)"
+    if not word.isascii():
+        return re.escape(word)
+    gap = r"[\s\-]?" if len(word) >= 6 else ""
+    forms = sorted(_number_forms(word), key=lambda form: (-len(form), form))
+    # No gap before the last letter, so that a size stays: "cap s" is not "caps".
+    return "(?:" + "|".join(gap.join(map(re.escape, form[:-1])) + re.escape(form[-1]) for form in forms) + ")"
+
+
+def _number_forms(word: str) -> set[str]:
+    """An English word with its singular and plural spellings, wrong ones included where the rules leave a choice."""
+    singulars = {word, _IRREGULAR.get(word, word)}
+    if word.endswith("s") and not word.endswith("ss") and len(word) > 2:
+        singulars.add(word[:-1])
+        if word.endswith("ies"):
+            singulars.add(word[:-3] + "y")
+        if word.endswith("ves"):
+            singulars |= {word[:-3] + "f", word[:-3] + "fe"}
+        if re.search(r"(?:[sxz]|ch|sh|o)es$", word):
+            singulars.add(word[:-2])
+    plurals = set()
+    for singular in singulars:
+        if re.search(r"(?:[sxz]|ch|sh)$", singular):
+            plurals.add(singular + "es")
+        elif re.search(r"[^aeiou]y$", singular):
+            plurals.add(singular[:-1] + "ies")
+        else:
+            plurals.add(singular + "s")
+        if re.search(r"[^f]fe?$", singular):
+            plurals.add(re.sub(r"fe?$", "ves", singular))
+    return singulars | plurals
