@@ -2,7 +2,7 @@
 
 Command: python experiments/fig1_shots.py --catalog fashion              (also: synthetic, grocery, table)
 
-Minutes: in experiments/README.md; encoders are shared with table 1, every finished cell is kept
+Resumes: encoders are shared with table 1, every finished cell is kept
 
 Writes: experiments/results/fig1_<split>.jsonl; ``make tables`` draws experiments/figures/fig1_<split>.png
 

@@ -2,12 +2,12 @@
 
 Command: python experiments/table1_methods.py --catalog fashion          (also: synthetic, grocery, table)
 
-Minutes: in experiments/README.md; every encoder and every finished cell is kept, so a stopped run goes on
+Resumes: every encoder and every finished cell is kept, so a stopped run goes on
 
 Writes: experiments/results/table1_<catalog>.jsonl; ``make tables`` renders it
 
 Protocol: novel classes only; 10,000 episodes for feature methods, the first 200 of them for adapting ones;
-epochs, learning rates and scales were chosen on validation classes
+epochs are chosen on validation classes; two choices made after a look at novel ones stand in the README under Limits
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Command: python experiments/train_encoder.py --catalog fashion --recipe resnet12 --seed 0
 
-Minutes: in experiments/README.md; stopped at any moment, the same command goes on after the last finished epoch
+Resumes: stopped at any moment, the same command goes on after the last finished epoch
 
 Writes: runs/encoders/<catalog>/<split>/<recipe>/seed<n>/encoder/: weights.safetensors and config.json
 """
