@@ -87,7 +87,7 @@ def main(args: Args) -> int:
     table = "\n\n".join([methods_table(records), differences_table(records)])
     (args.runs / "table.md").write_text(table + "\n", encoding="utf-8")
     print(f"\n{table}\n")
-    figure = save_figure(accuracy_vs_shots(records), args.runs / "accuracy_vs_shots.png")
+    figure = save_figure(accuracy_vs_shots(records, series=("modality", "method")), args.runs / "accuracy_vs_shots.png")
     print(f"{time.perf_counter() - started:.0f} s; {args.runs / 'table.md'}, {figure}, {results}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
