@@ -77,7 +77,20 @@ PROTOTYPICAL = {
     "outer_lr": 5e-4,
     "n_iterations": 250,
 }
-MAML = {"algorithm": "maml", "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 4, "n_iterations": 250}
+# With a head that starts at zeros, first-order training fell on the validation classes as it went on (82.1 to 74.2 %);
+# from prototypes of normalised features, with a smaller step, both orders reached 86.2 %, as much as ProtoNet.
+MAML = {
+    "algorithm": "maml",
+    "n_way": 5,
+    "n_shot": 1,
+    "n_query": 5,
+    "meta_batch_size": 4,
+    "n_iterations": 250,
+    "head": "prototypes",
+    "normalise": True,
+    "inner_lr": 0.01,
+    "augmentation": AUGMENTATION,
+}
 
 # The synthetic catalog's base classes have 2,080 products, grocery's 3,138.
 SHORT = {"synthetic": {"n_iterations": 60, "validate_every": 60, "n_validation_episodes": 20}}
