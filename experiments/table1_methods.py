@@ -129,10 +129,13 @@ def main(args: Args) -> int:
     unknown = sorted(set(args.rows) - {row.name for row in rows})
     if unknown:
         raise SystemExit(f"no rows {unknown}; this catalog's are: {', '.join(row.name for row in rows)}")
+    domains: list[tuple[str, str] | None] = [None]
+    if {"train", "test"} <= set(catalog.frame["split"]):  # as for grocery, whose test photos come from other shops
+        domains.append(("train", "test"))
     failures = measure_table(
         "table1",
         [row for row in rows if not args.rows or row.name in args.rows],
-        [Setting(way, shot, n_query) for way in (5, "all") for shot in args.shots],
+        [Setting(way, shot, n_query, domain=domain) for domain in domains for way in (5, "all") for shot in args.shots],
         catalog=catalog,
         split=split,
         seeds=seeds,
