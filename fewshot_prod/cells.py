@@ -119,16 +119,23 @@ class Pools:
 
 
 def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
-    """A method ready for ``prepared``'s encoder: what it was meta-trained with, then ``options``.
+    """A method ready for ``prepared``'s encoder: what that method was meta-trained with, then ``options``.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: for an unknown method, or one with a trained module that this encoder lacks.
     """
     if name not in METHODS:
         raise ValueError(f"no method {name!r}; there are {', '.join(METHODS)}")
     method = METHODS[name]
     known = {f.name for f in fields(getattr(method, "func", method))}
-    arguments = {k: v for k, v in prepared.facts["head"].items() if k in known} | options
+    # another method's logit_scale, say, means another thing
+    own = prepared.facts["training"]["options"].get("algorithm", "prototypical") == name
+    arguments = {k: v for k, v in prepared.facts["head"].items() if own and k in known} | options
+    if "module" in known:
+        head = prepared.encoder.config.get("head") or {}
+        if head.get("kind") != name:
+            raise ValueError(f"this encoder has no head for {name!r}: meta-train it with algorithm={name!r}")
+        arguments["module"] = prepared.encoder.head
     if "encoder" in known:
         arguments["encoder"] = prepared.encoder
     if "transform" in known:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.fusion import AttentionFusion, ConcatFusion
+from fewshot_prod.encoders.heads import build_head
 from fewshot_prod.encoders.image import image_encoder
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
@@ -21,7 +22,8 @@ class ProductEncoder(nn.Module):
     Args:
         config: ``image``: arguments of :func:`image_encoder` or None; ``title``: arguments of
             :class:`TitleEncoder` or None; ``fusion``: ``{"kind": "attention" | "concat", "dim": int}``, needed when
-            both are there; ``tokenizer``: the JSON of a trained :class:`TitleTokenizer`, kept beside the weights.
+            both are there; ``tokenizer``: the JSON of a trained :class:`TitleTokenizer`, kept beside the weights;
+            ``head``: what a metric method learned beside the encoder, see :func:`build_head`.
 
     Raises:
         ValueError: if the config names no modality, or two without a fusion.
@@ -52,6 +54,7 @@ class ProductEncoder(nn.Module):
             arguments = dict(fusion)
             self.fusion = FUSIONS[arguments.pop("kind")](dims, **arguments)
         self.feature_dim: int = self.fusion.feature_dim if self.fusion else next(iter(dims.values()))
+        self.head = build_head(config["head"], self.feature_dim) if config.get("head") else None
 
     @property
     def modality(self) -> str:
