@@ -115,9 +115,11 @@ def continued(start: str) -> dict[str, Recipe]:
     control = replace(STARTS[start], start=start, options=CONTINUED, catalog_options={"grocery": {"epochs": 10}})
     episodic = replace(control, stage="metatrain", options=PROTOTYPICAL, catalog_options=PROTOTYPICAL_SIZES)
     maml = replace(episodic, options=MAML, catalog_options=MAML_SIZES)
+    others = ("matching", "meta_baseline", "relation", "feat", "ridge")
     return {
         f"{start}_continued": control,
         f"{start}_prototypical": episodic,
+        **{f"{start}_{m}": replace(episodic, options=PROTOTYPICAL | {"algorithm": m}) for m in others},
         f"{start}_maml": maml,
         f"{start}_maml_first_order": replace(maml, options=MAML | {"algorithm": "maml_first_order"}),
     }
