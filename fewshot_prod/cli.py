@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-Source = Literal["synthetic", "grocery", "fashion", "table"]
+Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
 
 
 @dataclass(frozen=True)
