@@ -6,18 +6,26 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 
 from __future__ import annotations
 
+from fewshot_prod.methods.anil import ANIL
 from fewshot_prod.methods.finetune_all import FinetuneAll
 from fewshot_prod.methods.finetune_head import FinetuneHead
 from fewshot_prod.methods.linear_probe import LinearProbe
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
+from fewshot_prod.methods.meta_sgd import MetaSGD
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.methods.proto_maml import ProtoMAML
 from fewshot_prod.methods.prototypical import Prototypical
+from fewshot_prod.methods.reptile import Reptile
 
 METHODS = {
     "nearest_centroid": NearestCentroid,
     "prototypical": Prototypical,
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
+    "proto_maml": ProtoMAML,
+    "anil": ANIL,
+    "reptile": Reptile,
+    "meta_sgd": MetaSGD,
     "linear_probe": LinearProbe,
     "finetune_head": FinetuneHead,
     "finetune_all": FinetuneAll,
