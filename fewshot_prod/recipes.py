@@ -126,14 +126,20 @@ def omniglot() -> dict[str, Recipe]:
     recipe = Recipe(image={"name": "conv4"}, stage="metatrain")
     adam = {"outer_lr": 1e-3, "weight_decay": 0.0, "norm": "batch"}
     proto = {**adam, "algorithm": "prototypical", "n_way": 60, "n_shot": 1, "n_query": 5, "normalise": False}
-    maml = {**adam, "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 16, "inner_lr": 0.4}
+    # One step from a head of zeros gives the encoder no gradient, so that MAML would be ANIL: hence three.
+    maml = {**adam, "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 8, "validate_every": 500}
+    maml |= {"n_iterations": 6000, "inner_lr": 0.1, "n_adaptation_steps": 3}
+    prototypes = {"normalise": True, "inner_lr": 0.01, "n_adaptation_steps": 1}
+    # Nichol et al. 2018: ten drawings a class, in five minibatches
+    reptile = {"n_shot": 5, "n_query": 5, "meta_batch_size": 5, "n_adaptation_steps": 5, "n_iterations": 10_000}
     plans = {
         "prototypical": {**proto, "n_iterations": 6000, "validate_every": 500},
         "prototypical_5shot": {**proto, "n_shot": 5, "n_iterations": 4000, "validate_every": 500},
-        **{
-            name: {**maml, "algorithm": name, "n_iterations": 4000, "validate_every": 250, "n_adaptation_steps": 1}
-            for name in ("maml", "maml_first_order")
-        },
+        "maml": {**maml, "algorithm": "maml"},
+        "maml_first_order": {**maml, "algorithm": "maml_first_order"},
+        "proto_maml": {**maml, "algorithm": "proto_maml", **prototypes},
+        "anil": {**maml, "algorithm": "anil", "n_iterations": 10_000},
+        "reptile": {**maml, "algorithm": "reptile", **reptile},
     }
     classifier = replace(recipe, stage="pretrain", options={"epochs": 8, "batch_size": 128, "lr": 0.05})
     return {

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fewshot_prod.results import read_records
 from fewshot_prod.splits import read_split
+from fewshot_prod.tables import methods_table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
@@ -80,15 +81,18 @@ def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
                 Image.fromarray(rng.integers(0, 2, (28, 28)).astype(bool)).save(content, "png")
                 archive.writestr(f"images_background/{name}/{i:02d}.png", content.getvalue())
     ZipFile(tmp_path / "images_evaluation.zip", "w").close()
-    done = run("table_omniglot.py", "--smoke", "--root", str(tmp_path), cwd=tmp_path)
+    wanted = ["nearest centroid", "prototypical", "maml", "maml, support statistics"]
+    done = run("table_omniglot.py", "--smoke", "--root", str(tmp_path), "--rows", *wanted, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "runs" / "smoke" / "omniglot_vinyals_published.md").read_text()
     records = [r for r in read_records(tmp_path / "runs" / "smoke" / "omniglot_vinyals.jsonl") if r["kind"] == "cell"]
     rows = {r["config"]["row"] for r in records}
-    assert len(rows) >= 6 and all(f"| {row} | " in page for row in rows)
+    assert rows == set(wanted) and all(f"| {row} | " in page for row in rows)
     assert "*Snell et al. 2017, table 1* | *98.8* | *99.7* | *96.0* | *98.9*" in page
     assert {(r["n_way"], r["n_shot"]) for r in records} == {(5, 1), (5, 5), (20, 1), (20, 5)}
-    assert {r["transductive"] for r in records if r["norm"] == "batch"} == {True}
+    transductive = {norm: {r["transductive"] for r in records if r["norm"] == norm} for norm in ("batch", "support")}
+    assert transductive == {"batch": {True}, "support": {False}}
+    assert "| norm |" in methods_table(records)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
