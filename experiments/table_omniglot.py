@@ -39,6 +39,7 @@ PUBLISHED: dict[str, tuple[str, tuple[float | None, ...]]] = {
     "reptile": ("Nichol et al. 2018, table 2, transductive", (97.7, 99.5, 89.4, 97.1)),
     "reptile, support statistics": ("Nichol et al. 2018, table 2, inductive", (95.4, 98.9, 88.1, 96.7)),
 }
+# First-order MAML starts its head from prototypes (see the recipes), the others but for Proto-MAML from zeros.
 # Trained and measured with batch statistics, which makes them transductive as in the papers, then measured inductively:
 # each query normalised by the support's statistics.
 ADAPTING = ("maml", "maml_first_order", "proto_maml", "anil", "reptile")

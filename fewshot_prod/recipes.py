@@ -126,17 +126,19 @@ def omniglot() -> dict[str, Recipe]:
     recipe = Recipe(image={"name": "conv4"}, stage="metatrain")
     adam = {"outer_lr": 1e-3, "weight_decay": 0.0, "norm": "batch"}
     proto = {**adam, "algorithm": "prototypical", "n_way": 60, "n_shot": 1, "n_query": 5, "normalise": False}
-    # One step from a head of zeros gives the encoder no gradient, so that MAML would be ANIL: hence three.
+    # One step from a head of zeros gives the encoder no gradient, so that MAML would be ANIL: hence three. First order
+    # from zeros stays behind on the validation characters after 150 iterations (87.5 and 90.5 %, from prototypes 93.6
+    # and 97.5 %).
     maml = {**adam, "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 8, "validate_every": 500}
     maml |= {"n_iterations": 6000, "inner_lr": 0.1, "n_adaptation_steps": 3}
-    prototypes = {"normalise": True, "inner_lr": 0.01, "n_adaptation_steps": 1}
+    prototypes = {"normalise": True, "inner_lr": 0.01}
     # Nichol et al. 2018: ten drawings a class, in five minibatches
     reptile = {"n_shot": 5, "n_query": 5, "meta_batch_size": 5, "n_adaptation_steps": 5, "n_iterations": 10_000}
     plans = {
         "prototypical": {**proto, "n_iterations": 6000, "validate_every": 500},
         "prototypical_5shot": {**proto, "n_shot": 5, "n_iterations": 4000, "validate_every": 500},
         "maml": {**maml, "algorithm": "maml"},
-        "maml_first_order": {**maml, "algorithm": "maml_first_order"},
+        "maml_first_order": {**maml, "algorithm": "maml_first_order", "head": "prototypes", **prototypes},
         "proto_maml": {**maml, "algorithm": "proto_maml", **prototypes},
         "anil": {**maml, "algorithm": "anil", "n_iterations": 10_000},
         "reptile": {**maml, "algorithm": "reptile", **reptile},
