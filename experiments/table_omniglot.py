@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.cli import run_script
+from fewshot_prod.cli import CatalogArgs, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,14 +117,12 @@ def beside_published(records: Iterable[Record]) -> str:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.cells import Setting, measure_table
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
-    from fewshot_prod.splits import PARTS, read_split, with_rotations
+    from fewshot_prod.splits import PARTS
 
-    catalog = load_catalog("omniglot", args.root, rotations=True)
-    split = with_rotations(read_split(args.split))
+    catalog, split = CatalogArgs("omniglot", args.root, split=args.split).load()
     results, runs = args.results or Path(f"experiments/results/{split.name}.jsonl"), args.runs
     page = Path(f"experiments/tables/{split.name}_published.md")
     seeds, episodes, adapting = args.seeds, args.episodes, args.episodes_adapting
