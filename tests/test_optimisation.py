@@ -195,6 +195,12 @@ def test_anil_leaves_the_encoder_as_it_is_and_maml_does_not(encoder):
     assert not torch.allclose(maml.adapt(learner, SUPPORT, LABELS)(QUERY), expected, rtol=1e-3, atol=1e-5)
 
 
+def test_one_step_from_a_head_of_zeros_makes_maml_anil(encoder):
+    """The head gives the encoder no gradient then, in the inner loop; which is why the recipes take more steps."""
+    maml, anil = (kind(encoder, inner_lr=0.4, n_adaptation_steps=1) for kind in (MAML, ANIL))
+    torch.testing.assert_close(meta_gradients(encoder, maml), meta_gradients(encoder, anil), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_reptile_s_outer_gradient_is_where_plain_sgd_leads(encoder, n_steps):
     reptile = Reptile(encoder, inner_lr=0.3, n_adaptation_steps=n_steps)
