@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
     from fewshot_prod.splits import Split
 
-Source = Literal["synthetic", "grocery", "fashion", "table"]
+Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,15 @@ class CatalogArgs:
     """A name in data/splits/ or a path; default the catalog's own."""
 
     def load(self) -> tuple[Catalog, Split]:
-        """The catalog and its split."""
+        """The catalog and its split; Omniglot with rotations as further classes, as its published numbers have it."""
         from fewshot_prod.catalog import load_catalog
-        from fewshot_prod.splits import default_split, read_split
+        from fewshot_prod.splits import default_split, read_split, with_rotations
 
-        catalog = load_catalog(self.catalog, self.root, **self.columns.options())
-        return catalog, read_split(self.split) if self.split else default_split(catalog)
+        turned = self.catalog == "omniglot"
+        options = {"rotations": True} if turned else self.columns.options()
+        catalog = load_catalog(self.catalog, self.root, **options)
+        split = read_split(self.split) if self.split else default_split(catalog)
+        return catalog, with_rotations(split) if turned else split
 
 
 Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]  # as a field of Args: --catalog, --root, ... without a prefix
@@ -139,19 +142,19 @@ def evaluate_checkpoint(
         episodes: How many episodes.
         episode_seed: Other seeds draw other episodes.
     """
-    from fewshot_prod.cells import Pools, Setting, build_method, novel_sampler
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
+    from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
     from fewshot_prod.recipes import Prepared
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = build_method(method, pools.prepared, pools.center)
-    pool = pools.novel_features() if built.needs == "features" else pools.novel_inputs()
+    pool = pools.of(built)
     for way in ways:
         for shot in shots:
             setting = Setting(way if way == "all" else int(way), shot)
-            scores = evaluate(built, pool, novel_sampler(catalog, split, setting, episode_seed), episodes)
+            scores = evaluate(built, pool, episode_sampler(catalog, split, setting, episode_seed), episodes)
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({episodes} episodes, {scores.seconds:.1f} s)")
 

@@ -1,4 +1,4 @@
-"""Episodic training on the base classes: metric methods and MAML, one outer loop in view."""
+"""Episodic training on the base classes: metric methods and MAML's family, one outer loop in view."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from torch import Tensor
 from fewshot_prod.checkpoints import TrainingState
 from fewshot_prod.devices import average_gradients, launch_fabric
 from fewshot_prod.encoders.heads import HEADS, attach_head
+from fewshot_prod.encoders.inner_rates import attach_inner_rates
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.episodic import MAMLTraining, MetricTraining, training_pool
+from fewshot_prod.episodic import MAMLTraining, MetricTraining, ReptileTraining, training_pool
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.anil import ANIL
 from fewshot_prod.methods.feat import FEAT
+from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.matching import Matching
 from fewshot_prod.methods.meta_baseline import MetaBaseline
+from fewshot_prod.methods.meta_sgd import MetaSGD
+from fewshot_prod.methods.proto_maml import ProtoMAML
 from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.relation import Relation
+from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.methods.ridge import Ridge
 from fewshot_prod.pretrain import Trained, learning_rate, make_optimiser, seed_step
 from fewshot_prod.selection import FewShotValidation
@@ -41,7 +47,15 @@ METRIC: dict[str, type] = {
     "feat": FEAT,
     "ridge": Ridge,
 }
-ALGORITHMS = (*METRIC, "maml", "maml_first_order")
+ADAPTING: dict[str, type[MAML]] = {
+    "maml": MAML,
+    "maml_first_order": FirstOrderMAML,
+    "proto_maml": ProtoMAML,
+    "anil": ANIL,
+    "reptile": Reptile,
+    "meta_sgd": MetaSGD,
+}
+ALGORITHMS = (*METRIC, *ADAPTING)
 
 
 def metatrain(
@@ -92,14 +106,16 @@ def metatrain(
         outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.pretrain.learning_rate`.
         optimiser: "adamw" or "sgd".
         norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a metric method
-            trains on the statistics of its meta-batch, updates the running ones and is used with those; MAML uses
-            those of each support and query set, in use too (transductive).
+            trains on the statistics of its meta-batch, updates the running ones and is used with those; MAML's
+            family uses those of each support and query set, in use too (transductive), with "support" those of the
+            support alone.
         normalise: L2-normalise features; None does so for metric methods alone. "relation" normalises by itself.
         logit_scale: where a metric method's starts, and MAML's; None: 10 with normalised features, else 1.
-        inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML, see :class:`MAML`.
+        inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML's family, see :class:`MAML`; Meta-SGD's rates
+            start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
-        n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML.
+        n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML's family.
         run_dir, resume, fabric: as in :func:`fewshot_prod.pretrain.pretrain`.
 
     Returns:
@@ -107,7 +123,7 @@ def metatrain(
 
     Raises:
         ValueError: for an unknown algorithm, a meta-batch that the processes cannot share evenly, ``norm="batch"``
-            of metric methods on several processes, or a loss that is not finite.
+            of metric methods on several processes, ``norm="support"`` of theirs, or a loss that is not finite.
         CheckpointError: if the state in ``run_dir`` belongs to other settings.
     """
     fabric = fabric or launch_fabric()
@@ -119,6 +135,8 @@ def metatrain(
         )
     if norm == "batch" and algorithm in METRIC and fabric.world_size > 1:
         raise ValueError("norm='batch' gives each process its own running statistics; use 'frozen' or 'group'")
+    if norm == "support" and algorithm in METRIC:
+        raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
     for name in ("run_dir", "resume", "validation"):
         settings.pop(name, None)
@@ -136,14 +154,17 @@ def metatrain(
         start = {"logit_scale": logit_scale, "penalty": 1.0}
         model = MetricTraining(METRIC[algorithm], encoder, norm=norm, start=start, normalise=normalise)
     else:
-        model = MAMLTraining(
+        if algorithm == "meta_sgd":
+            attach_inner_rates(encoder, inner_lr)
+        training = ReptileTraining if algorithm == "reptile" else MAMLTraining
+        model = training(
+            ADAPTING[algorithm],
             encoder,
             inner_lr=inner_lr,
             n_adaptation_steps=n_adaptation_steps,
-            first_order=algorithm == "maml_first_order",
             engine=engine,
             norm=norm,
-            head=head,
+            head="prototypes" if algorithm == "proto_maml" else head,
             normalise=normalise,
             logit_scale=logit_scale,
             precision=precision,

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fewshot_prod.catalog import load_catalog
-from fewshot_prod.cells import Row, Setting, build_method, measure_table, novel_sampler
+from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.pools import Setting, build_method, episode_sampler
 from fewshot_prod.recipes import RECIPES, SMOKE, Prepared, prepare_encoder, take_over
 from fewshot_prod.results import load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split
@@ -121,7 +122,7 @@ def test_support_and_query_may_come_from_two_parts_of_the_catalog(catalog, tmp_p
     marked = catalog.take(np.arange(len(catalog)))
     marked.frame["split"] = np.where(np.arange(len(catalog)) % 2, "train", "test")
     split = default_split(marked)
-    sampler = novel_sampler(marked, split, Setting(5, 1, 3, domain=("train", "test")), seed=0)
+    sampler = episode_sampler(marked, split, Setting(5, 1, 3, domain=("train", "test")), seed=0)
     episodes, parts = sampler.sample(0, 20), split.select(marked, "novel").frame["split"].to_numpy()
     assert set(parts[episodes.support.numpy().ravel()]) == {"train"}
     assert set(parts[episodes.query.numpy().ravel()]) == {"test"}

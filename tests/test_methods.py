@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from fewshot_prod.encoders.heads import RelationModule, SetAttention
+from fewshot_prod.encoders.inner_rates import attach_inner_rates
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.episodic import query_loss
 from fewshot_prod.evaluation import evaluate
@@ -44,6 +45,12 @@ def encoder() -> TinyEncoder:
     tiny.norm.running_mean.uniform_(-0.5, 0.5)
     tiny.norm.running_var.uniform_(0.5, 2.0)
     return tiny.train()  # methods must not rely on the caller for eval mode
+
+
+def encoder_with_rates() -> TinyEncoder:
+    tiny = encoder()
+    attach_inner_rates(tiny, 0.05)
+    return tiny
 
 
 # 4 classes of 12 products around colours that are far apart: sigma 20 of 255 in 48 values
@@ -98,6 +105,10 @@ OPTIONS = {
     "ridge": {"center": CENTER},
     "maml": {"encoder": encoder(), "n_adaptation_steps": 3},
     "maml_first_order": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "proto_maml": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "anil": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "reptile": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "meta_sgd": {"encoder": encoder_with_rates(), "n_adaptation_steps": 3},
     "linear_probe": {"center": CENTER},
     "finetune_head": {"center": CENTER, "n_adaptation_steps": 30, "logit_scale": 10.0},
     "baseline_plus_plus": {"center": CENTER, "n_adaptation_steps": 30},
@@ -151,8 +162,8 @@ def logits_of(name: str, episodes: EpisodeBatch) -> torch.Tensor:
     return method(pool_of(method), episodes).detach()
 
 
-def test_the_suite_covers_all_thirteen_methods():
-    assert len(METHODS) == 13
+def test_the_suite_covers_all_seventeen_methods():
+    assert len(METHODS) == 17
     assert sorted(METHODS) == sorted(OPTIONS)
     assert {build(name).needs for name in METHODS} == {"features", "inputs"}
 

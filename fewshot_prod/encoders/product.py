@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fewshot_prod.encoders.fusion import AttentionFusion, ConcatFusion
 from fewshot_prod.encoders.heads import build_head
 from fewshot_prod.encoders.image import image_encoder
+from fewshot_prod.encoders.inner_rates import InnerRates
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
 
@@ -23,7 +24,8 @@ class ProductEncoder(nn.Module):
         config: ``image``: arguments of :func:`image_encoder` or None; ``title``: arguments of
             :class:`TitleEncoder` or None; ``fusion``: ``{"kind": "attention" | "concat", "dim": int}``, needed when
             both are there; ``tokenizer``: the JSON of a trained :class:`TitleTokenizer`, kept beside the weights;
-            ``head``: what a metric method learned beside the encoder, see :func:`build_head`.
+            ``head``: what a metric method learned beside the encoder, see :func:`build_head`; ``inner_rates``: true
+            where Meta-SGD's :class:`InnerRates` belong to the weights.
 
     Raises:
         ValueError: if the config names no modality, or two without a fusion.
@@ -55,6 +57,8 @@ class ProductEncoder(nn.Module):
             self.fusion = FUSIONS[arguments.pop("kind")](dims, **arguments)
         self.feature_dim: int = self.fusion.feature_dim if self.fusion else next(iter(dims.values()))
         self.head = build_head(config["head"], self.feature_dim) if config.get("head") else None
+        if config.get("inner_rates"):
+            self.inner_rates = InnerRates(self, 0.0)  # their values come with the weights
 
     @property
     def modality(self) -> str:

@@ -6,6 +6,7 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 
 from __future__ import annotations
 
+from fewshot_prod.methods.anil import ANIL
 from fewshot_prod.methods.baseline_plus_plus import BaselinePlusPlus
 from fewshot_prod.methods.feat import FEAT
 from fewshot_prod.methods.finetune_all import FinetuneAll
@@ -14,9 +15,12 @@ from fewshot_prod.methods.linear_probe import LinearProbe
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.matching import Matching
 from fewshot_prod.methods.meta_baseline import MetaBaseline
+from fewshot_prod.methods.meta_sgd import MetaSGD
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.methods.proto_maml import ProtoMAML
 from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.relation import Relation
+from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.methods.ridge import Ridge
 
 METHODS = {
@@ -29,6 +33,10 @@ METHODS = {
     "ridge": Ridge,
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
+    "proto_maml": ProtoMAML,
+    "anil": ANIL,
+    "reptile": Reptile,
+    "meta_sgd": MetaSGD,
     "linear_probe": LinearProbe,
     "finetune_head": FinetuneHead,
     "baseline_plus_plus": BaselinePlusPlus,
