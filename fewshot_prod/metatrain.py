@@ -151,7 +151,7 @@ def metatrain(
         if algorithm in HEADS and (encoder.config.get("head") or {}).get("kind") != algorithm:
             seed_step(seed)
             attach_head(encoder, algorithm)
-        start = {"logit_scale": logit_scale, "penalty": 1.0}
+        start = {"logit_scale": logit_scale, "penalty": Ridge.penalty}
         model = MetricTraining(METRIC[algorithm], encoder, norm=norm, start=start, normalise=normalise)
     else:
         if algorithm == "meta_sgd":

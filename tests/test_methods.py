@@ -102,7 +102,7 @@ OPTIONS = {
     "meta_baseline": {},
     "relation": {"module": relation_module()},
     "feat": {"module": set_attention(), "logit_scale": 0.5, "normalise": True},
-    "ridge": {"center": CENTER},
+    "ridge": {},
     "maml": {"encoder": encoder(), "n_adaptation_steps": 3},
     "maml_first_order": {"encoder": encoder(), "n_adaptation_steps": 3},
     "proto_maml": {"encoder": encoder(), "n_adaptation_steps": 3},
@@ -111,7 +111,7 @@ OPTIONS = {
     "meta_sgd": {"encoder": encoder_with_rates(), "n_adaptation_steps": 3},
     "linear_probe": {"center": CENTER},
     "finetune_head": {"center": CENTER, "n_adaptation_steps": 30, "logit_scale": 10.0},
-    "baseline_plus_plus": {"center": CENTER, "n_adaptation_steps": 30},
+    "baseline_plus_plus": {"n_adaptation_steps": 30},
     "finetune_all": {"encoder": encoder(), "center": CENTER, "n_adaptation_steps": 3},
 }
 CHANCE = 1 / 3

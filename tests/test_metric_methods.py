@@ -131,7 +131,7 @@ def test_feat_trains_by_cross_entropy_and_the_contrastive_term():
 @pytest.mark.parametrize("penalty", [0.05, 2.0])
 def test_ridge_is_that_of_scikit_learn(penalty):
     episodes = uneven()
-    logits = METHODS["ridge"](penalty, 4.0, center=CENTER)(POOL, episodes)
+    logits = METHODS["ridge"](penalty, 4.0, "CL2N", CENTER)(POOL, episodes)
     x = F.normalize(POOL - CENTER).numpy().astype(np.float64)
     ones = np.hstack([x, np.ones((40, 1))])
     for e in range(3):
@@ -212,8 +212,8 @@ def test_linear_logits_are_the_same_with_and_without_gradients_and_in_blocks():
         ("meta_baseline", {"logit_scale": -1.0}, "logit_scale is -1.0: it must be above 0"),
         ("feat", {"module": ATTENTION, "logit_scale": 0.0}, "logit_scale is 0.0: it must be above 0"),
         ("ridge", {"penalty": 0.0, "transform": "UN"}, "penalty is 0.0: it must be above 0"),
-        ("ridge", {}, "CL2N needs center, the mean feature of the base classes"),
-        ("baseline_plus_plus", {}, "CL2N needs center, the mean feature of the base classes"),
+        ("ridge", {"transform": "CL2N"}, "CL2N needs center, the mean feature of the base classes"),
+        ("baseline_plus_plus", {"transform": "CL2N"}, "CL2N needs center, the mean feature of the base classes"),
     ],
 )
 def test_impossible_settings_are_refused(name, options, message):

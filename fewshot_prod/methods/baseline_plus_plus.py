@@ -34,8 +34,11 @@ class BaselinePlusPlus:
     Raises:
         ValueError: if the transform is unknown, or CL2N has no center.
 
+    The step size, logit_scale and transform did best on fashion's validation classes, of 0.01 and 0.1, of 5, 10 and 20,
+    and of L2N and CL2N.
+
     Differs from the paper: batches of the whole support instead of 4, hence no randomness; imprinted instead of random
-    weights; features centred before (transform "L2N" is the paper's); no dampening.
+    weights; no dampening.
     """
 
     n_adaptation_steps: int = 100
@@ -43,7 +46,7 @@ class BaselinePlusPlus:
     momentum: float = 0.9
     weight_decay: float = 0.001
     logit_scale: float = 10.0
-    transform: Transform = "CL2N"
+    transform: Transform = "L2N"
     center: Tensor | None = None
 
     needs: ClassVar[str] = "features"

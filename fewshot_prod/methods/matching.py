@@ -27,7 +27,8 @@ class Matching:
     trained through this method. Inductive.
 
     Args:
-        logit_scale: multiplies the cosines; greater looks at fewer support items.
+        logit_scale: multiplies the cosines; greater looks at fewer support items. The default, for encoders that were
+            not trained through this method, did best on fashion's validation classes, of 5 to 40; training starts at 10.
         transform: "CL2N", "L2N" or "UN", see :func:`transform_features`; the last two are the same here.
         center: float32 (D,), mean feature of the *base* classes; needed by CL2N alone.
 
@@ -45,7 +46,7 @@ class Matching:
     logit_scale (1 in the paper) and transform are additions. Probabilities are kept above 1e-38.
     """
 
-    logit_scale: float = 10.0
+    logit_scale: float = 40.0
     transform: Transform = "UN"
     center: Tensor | None = None
 

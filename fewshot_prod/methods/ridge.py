@@ -33,13 +33,15 @@ class Ridge:
     Raises:
         ValueError: if penalty or logit_scale is not positive, the transform is unknown, or CL2N has no center.
 
+    Penalty and transform are those that did best on fashion's validation classes, of 0.1 to 10 and of L2N and CL2N.
+
     Differs from the paper: no learned constant beside :math:`\alpha`, which softmax cancels; transform is an
     addition ("UN" is the paper's).
     """
 
-    penalty: float = 1.0
+    penalty: float = 0.1
     logit_scale: float = 10.0
-    transform: Transform = "CL2N"
+    transform: Transform = "L2N"
     center: Tensor | None = None
 
     needs: ClassVar[str] = "features"
