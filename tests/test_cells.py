@@ -13,7 +13,7 @@ from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
-from fewshot_prod.pools import Setting, build_method, episode_sampler
+from fewshot_prod.pools import Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.recipes import RECIPES, SMOKE, Prepared, prepare_encoder, take_over
 from fewshot_prod.results import load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split
@@ -172,6 +172,13 @@ def test_a_method_finds_the_head_and_the_numbers_that_were_trained_for_it_and_no
     assert build_method("ridge", ridge, center).penalty == 3.0
     assert build_method("ridge", ridge, center, penalty=2.0).penalty == 2.0
     assert build_method("finetune_head", ridge, center).logit_scale == 5.0
+
+
+@pytest.mark.parametrize("transform", ["UN", "L2N", "CL2N"])
+def test_a_row_can_name_each_normalisation_of_nearest_centroid(transform):
+    row = Row(f"centroid {transform}", "conv4", "nearest_centroid", {"transform": transform})
+    method = build_method(row.method, trained_as("prototypical", {}), lambda: torch.zeros(8), **row.options)
+    assert method.transform == transform and hyperparameters(method) == {"transform": transform}
 
 
 def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():

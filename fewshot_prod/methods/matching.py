@@ -27,8 +27,9 @@ class Matching:
     trained through this method. Inductive.
 
     Args:
-        logit_scale: multiplies the cosines; greater looks at fewer support items. The default, for encoders that were
-            not trained through this method, did best on fashion's validation classes, of 5 to 40; training starts at 10.
+        logit_scale: multiplies the cosines; greater looks at fewer support items. The default, for encoders that
+            were not trained through this method, did best on fashion's validation classes, of 5 to 40 with L2N;
+            training starts at 10.
         transform: "CL2N", "L2N" or "UN", see :func:`transform_features`; the last two are the same here.
         center: float32 (D,), mean feature of the *base* classes; needed by CL2N alone.
 
