@@ -6,12 +6,18 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 
 from __future__ import annotations
 
+from fewshot_prod.methods.alpha_tim import AlphaTIM
+from fewshot_prod.methods.bd_cspn import BDCSPN
 from fewshot_prod.methods.finetune_all import FinetuneAll
 from fewshot_prod.methods.finetune_head import FinetuneHead
+from fewshot_prod.methods.laplacian_shot import LaplacianShot
 from fewshot_prod.methods.linear_probe import LinearProbe
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
 from fewshot_prod.methods.prototypical import Prototypical
+from fewshot_prod.methods.pt_map import PTMAP
+from fewshot_prod.methods.tim import TIM
+from fewshot_prod.methods.transductive_finetuning import TransductiveFinetuning
 
 METHODS = {
     "nearest_centroid": NearestCentroid,
@@ -21,4 +27,10 @@ METHODS = {
     "linear_probe": LinearProbe,
     "finetune_head": FinetuneHead,
     "finetune_all": FinetuneAll,
+    "bd_cspn": BDCSPN,
+    "laplacian_shot": LaplacianShot,
+    "tim": TIM,
+    "alpha_tim": AlphaTIM,
+    "pt_map": PTMAP,
+    "transductive_finetuning": TransductiveFinetuning,
 }
