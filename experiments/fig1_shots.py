@@ -14,9 +14,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from fewshot_prod.cli import Columns, run_script
+from fewshot_prod.cli import CatalogArgs, Data, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -26,14 +26,8 @@ if TYPE_CHECKING:
 class Args:
     """Measure accuracy at 1, 2, 3, 5, 10 and 20 shots."""
 
-    catalog: Literal["synthetic", "grocery", "fashion", "table"] = "synthetic"
-    """Which catalog."""
-    root: Path | None = None
-    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = field(default_factory=Columns)
-    """Names of a table's columns."""
-    split: str | None = None
-    """A name in data/splits/ or a path; default the catalog's own."""
+    data: Data = field(default_factory=CatalogArgs)
+    """Which catalog and split."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds."""
     shots: tuple[int, ...] = (1, 2, 3, 5, 10, 20)
@@ -67,15 +61,12 @@ def figure_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.cells import Setting, measure_table
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
-    from fewshot_prod.splits import default_split, read_split
 
-    catalog = load_catalog(args.catalog, args.root, **args.columns.options())
-    split = read_split(args.split) if args.split else default_split(catalog)
+    catalog, split = args.data.load()
     name = f"fig1_{split.name}"
     results, runs, figures = (
         args.results or Path(f"experiments/results/{name}.jsonl"),

@@ -4,7 +4,7 @@ Command: python experiments/table1_methods.py --catalog fashion          (also: 
 
 Resumes: every encoder and every finished cell is kept, so a stopped run goes on
 
-Writes: experiments/results/table1_<catalog>.jsonl; ``make tables`` renders it
+Writes: experiments/results/table1_<split>.jsonl; ``make tables`` renders it
 
 Protocol: novel classes only; 10,000 episodes for feature methods, the first 200 of them for adapting ones;
 epochs are chosen on validation classes; two choices made after a look at novel ones stand in the README under Limits
@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from fewshot_prod.cli import Columns, run_script
+from fewshot_prod.cli import CatalogArgs, Data, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -27,14 +27,8 @@ if TYPE_CHECKING:
 class Args:
     """Measure methods at 1 and 5 shots, 5-way and on all novel classes at once."""
 
-    catalog: Literal["synthetic", "grocery", "fashion", "table"] = "synthetic"
-    """Which catalog."""
-    root: Path | None = None
-    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = field(default_factory=Columns)
-    """Names of a table's columns."""
-    split: str | None = None
-    """A name in data/splits/ or a path; default the catalog's own."""
+    data: Data = field(default_factory=CatalogArgs)
+    """Which catalog and split."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds."""
     rows: tuple[str, ...] = ()
@@ -46,7 +40,7 @@ class Args:
     episodes_adapting: int = 200
     """Episodes of methods that change the encoder: the first ones of the same sequence."""
     results: Path | None = None
-    """The JSONL file; default experiments/results/table1_<catalog>.jsonl."""
+    """The JSONL file; default experiments/results/table1_<split>.jsonl."""
     runs: Path = Path("runs/encoders")
     """Where trained encoders are kept and looked for."""
     smoke: bool = False
@@ -85,7 +79,9 @@ def table_rows(titles: bool) -> list[Row]:
     """The rows, in the order in which they are measured."""
     from fewshot_prod.cells import Row
 
-    rows = [*block("resnet12", maml=False), *block("conv4")]
+    rows = block("resnet12", maml=False)
+    rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))
+    rows += block("conv4")
     rows += [
         Row("lite0 nearest_centroid", "lite0", "nearest_centroid"),
         Row("lite0_tuned nearest_centroid", "lite0_tuned", "nearest_centroid", against=("lite0 nearest_centroid",)),
@@ -105,16 +101,13 @@ def table_rows(titles: bool) -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.cells import Setting, measure_table
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
-    from fewshot_prod.splits import default_split, read_split
     from fewshot_prod.tables import methods_table
 
-    catalog = load_catalog(args.catalog, args.root, **args.columns.options())
-    split = read_split(args.split) if args.split else default_split(catalog)
+    catalog, split = args.data.load()
     print(summary(catalog))
     name = f"table1_{split.name}"
     results, runs = args.results or Path("experiments/results") / f"{name}.jsonl", args.runs
@@ -129,10 +122,13 @@ def main(args: Args) -> int:
     unknown = sorted(set(args.rows) - {row.name for row in rows})
     if unknown:
         raise SystemExit(f"no rows {unknown}; this catalog's are: {', '.join(row.name for row in rows)}")
+    domains: list[tuple[str, str] | None] = [None]
+    if {"train", "test"} <= set(catalog.frame["split"]):  # as for grocery, whose test photos come from other shops
+        domains.append(("train", "test"))
     failures = measure_table(
         "table1",
         [row for row in rows if not args.rows or row.name in args.rows],
-        [Setting(way, shot, n_query) for way in (5, "all") for shot in args.shots],
+        [Setting(way, shot, n_query, domain=domain) for domain in domains for way in (5, "all") for shot in args.shots],
         catalog=catalog,
         split=split,
         seeds=seeds,

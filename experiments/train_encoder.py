@@ -12,9 +12,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from fewshot_prod.cli import Columns, run_script
+from fewshot_prod.cli import CatalogArgs, Data, run_script
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,8 @@ class Args:
 
     recipe: str = "conv4"
     """A key of fewshot_prod.recipes.RECIPES."""
-    catalog: Literal["synthetic", "grocery", "fashion", "table"] = "synthetic"
-    """Which catalog."""
-    root: Path | None = None
-    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = field(default_factory=Columns)
-    """Names of a table's columns."""
-    split: str | None = None
-    """A name in data/splits/ or a path; default the catalog's own."""
+    data: Data = field(default_factory=CatalogArgs)
+    """Which catalog and split."""
     seed: int = 0
     """Training seed."""
     runs: Path = Path("runs/encoders")
@@ -41,12 +34,9 @@ class Args:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.recipes import SMOKE, prepare_encoder
-    from fewshot_prod.splits import default_split, read_split
 
-    catalog = load_catalog(args.catalog, args.root, **args.columns.options())
-    split = read_split(args.split) if args.split else default_split(catalog)
+    catalog, split = args.data.load()
     runs, overrides = args.runs, None
     if args.smoke:
         catalog, runs, overrides = catalog.take_groups(12), Path("runs/smoke"), SMOKE

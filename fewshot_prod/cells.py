@@ -58,16 +58,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """Columns of a table: what an episode is."""
+    """Columns of a table: what an episode is.
+
+    Args:
+        n_way: classes, or "all" novel ones at once.
+        n_shot: labelled products a class.
+        n_query: queries a class.
+        query_distribution: see :class:`EpisodeSampler`.
+        domain: the values of the catalog's column "split" that support and query come from, such as
+            ("train", "test"); None: from everywhere.
+    """
 
     n_way: int | str
     n_shot: int
     n_query: int = 15
     query_distribution: str = "balanced"
+    domain: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         way = "all-way" if self.n_way == "all" else f"{self.n_way}-way"
-        return f"{way} {self.n_shot}-shot" + ("" if self.query_distribution == "balanced" else " imbalanced")
+        imbalanced = "" if self.query_distribution == "balanced" else " imbalanced"
+        return f"{way} {self.n_shot}-shot{imbalanced}" + (f" {self.domain_name}" if self.domain else "")
+
+    @property
+    def domain_name(self) -> str | None:
+        """How records and tables call the domain."""
+        return " to ".join(self.domain) if self.domain else None
 
 
 class Pools:
@@ -219,6 +235,7 @@ def measure_table(
 def novel_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int) -> EpisodeSampler:
     """Episodes over the products of the split's novel categories; see :class:`EpisodeSampler` for errors."""
     novel = split.select(catalog, "novel")
+    rows = [(novel.frame["split"] == part).to_numpy() for part in setting.domain or ()]
     return EpisodeSampler(
         novel.category_ids,
         novel.groups,
@@ -227,6 +244,7 @@ def novel_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int) -
         n_query=setting.n_query,
         seed=seed,
         query_distribution=setting.query_distribution,
+        **dict(zip(("support_rows", "query_rows"), rows, strict=False)),
     )
 
 
@@ -248,6 +266,7 @@ def describe(
         n_shot=setting.n_shot,
         n_query=setting.n_query,
         query_distribution=setting.query_distribution,
+        domain=setting.domain_name,
         n_episodes=n_episodes,
         episode_seed=episode_seed,
         train_seed=None if facts["stage"] == "none" else seed,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from fewshot_prod.catalog import Catalog
+    from fewshot_prod.splits import Split
 
 Source = Literal["synthetic", "grocery", "fashion", "table"]
 
@@ -35,6 +39,31 @@ class Columns:
     def options(self) -> dict[str, str]:
         """The given names as options of ``load_catalog``."""
         return {f"{name}_column": column for name, column in asdict(self).items() if column is not None}
+
+
+@dataclass(frozen=True)
+class CatalogArgs:
+    """Which catalog, and how its categories are dealt into base, validation and novel ones."""
+
+    catalog: Source = "synthetic"
+    """Which catalog."""
+    root: Path | None = None
+    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
+    columns: Columns = field(default_factory=Columns)
+    """Names of a table's columns."""
+    split: str | None = None
+    """A name in data/splits/ or a path; default the catalog's own."""
+
+    def load(self) -> tuple[Catalog, Split]:
+        """The catalog and its split."""
+        from fewshot_prod.catalog import load_catalog
+        from fewshot_prod.splits import default_split, read_split
+
+        catalog = load_catalog(self.catalog, self.root, **self.columns.options())
+        return catalog, read_split(self.split) if self.split else default_split(catalog)
+
+
+Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]  # as a field of Args: --catalog, --root, ... without a prefix
 
 
 def show_catalog(
@@ -92,9 +121,7 @@ def make_split(
 
 def evaluate_checkpoint(
     checkpoint: Annotated[Path, tyro.conf.Positional],
-    catalog: Source = "synthetic",
-    root: Path | None = None,
-    split: str | None = None,
+    data: Data = CatalogArgs(),
     method: str = "nearest_centroid",
     ways: tuple[str, ...] = ("5", "all"),
     shots: tuple[int, ...] = (1, 5),
@@ -105,31 +132,26 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: Folder with weights.safetensors and config.json.
-        catalog: Which source.
-        root: Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME.
-        split: A name in data/splits/ or a path; default the catalog's own.
+        data: Which catalog and split.
         method: A key of fewshot_prod.methods.METHODS.
         ways: Categories an episode, numbers or all.
         shots: Labelled products a category.
         episodes: How many episodes.
         episode_seed: Other seeds draw other episodes.
     """
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.cells import Pools, Setting, build_method, novel_sampler
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
     from fewshot_prod.recipes import Prepared
-    from fewshot_prod.splits import default_split, read_split
 
-    loaded = load_catalog(catalog, root)
-    chosen = read_split(split) if split else default_split(loaded)
-    pools = Pools(Prepared(*load_checkpoint(checkpoint)), loaded, chosen)
+    catalog, split = data.load()
+    pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = build_method(method, pools.prepared, pools.center)
     pool = pools.novel_features() if built.needs == "features" else pools.novel_inputs()
     for way in ways:
         for shot in shots:
             setting = Setting(way if way == "all" else int(way), shot)
-            scores = evaluate(built, pool, novel_sampler(loaded, chosen, setting, episode_seed), episodes)
+            scores = evaluate(built, pool, novel_sampler(catalog, split, setting, episode_seed), episodes)
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({episodes} episodes, {scores.seconds:.1f} s)")
 

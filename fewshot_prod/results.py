@@ -116,7 +116,7 @@ def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
         ValueError: if the cells were not measured on the same episodes, so that nothing can be paired.
     """
     episodes = ("catalog_fingerprint", "split_fingerprint", "n_way", "n_shot", "n_query", "query_distribution")
-    for name in (*episodes, "episode_seed"):
+    for name in (*episodes, "domain", "episode_seed"):
         if a[name] != b[name]:
             raise ValueError(f"cells with {name} {a[name]!r} and {b[name]!r} share no episodes: nothing to pair")
     names = [n for n in a if n not in OUTCOMES]

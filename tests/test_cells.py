@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fewshot_prod.catalog import load_catalog
-from fewshot_prod.cells import Row, Setting, measure_table
+from fewshot_prod.cells import Row, Setting, measure_table, novel_sampler
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.recipes import RECIPES, SMOKE, prepare_encoder, take_over
 from fewshot_prod.results import load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split
+from fewshot_prod.tables import methods_table
 
 ROWS = [
     Row("centroid", "conv4", "nearest_centroid"),
@@ -111,6 +112,24 @@ def test_a_setting_that_does_not_fit_is_reported_not_failed(measured, catalog):
         results=measured / "other.jsonl", runs=measured, overrides=SMOKE, report=lines.append,
     )  # fmt: skip
     assert failures == [] and "not possible here" in lines[0] and "lower n_way, n_shot or n_query" in lines[0]
+
+
+def test_support_and_query_may_come_from_two_parts_of_the_catalog(catalog, tmp_path):
+    marked = catalog.take(np.arange(len(catalog)))
+    marked.frame["split"] = np.where(np.arange(len(catalog)) % 2, "train", "test")
+    split = default_split(marked)
+    sampler = novel_sampler(marked, split, Setting(5, 1, 3, domain=("train", "test")), seed=0)
+    episodes, parts = sampler.sample(0, 20), split.select(marked, "novel").frame["split"].to_numpy()
+    assert set(parts[episodes.support.numpy().ravel()]) == {"train"}
+    assert set(parts[episodes.query.numpy().ravel()]) == {"test"}
+    measure_table(
+        "test", ROWS[:1], [Setting(5, 1, 3), Setting(5, 1, 3, domain=("train", "test"))], catalog=marked, split=split,
+        seeds=(0,), results=tmp_path / "domain.jsonl", runs=tmp_path, n_episodes=5, overrides=SMOKE,
+        report=lambda line: None,
+    )  # fmt: skip
+    records = read_records(tmp_path / "domain.jsonl")
+    assert [r["domain"] for r in records] == [None, "train to test"]
+    assert "| train to test |" in methods_table(records)
 
 
 def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
