@@ -32,6 +32,7 @@ from fewshot_prod.results import (
 )
 from fewshot_prod.splits import Split
 
+HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
 CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
 
 
@@ -110,7 +111,10 @@ class Pools:
     def _embed(self, part: str, inputs: Any) -> Tensor:
         facts = self.prepared.facts
         key = [part, self.catalog.fingerprint, self.split.fingerprint, facts["image_size"], facts["masked_classes"]]
-        return cached_features(self.prepared.encoder, inputs, inputs_key=str(key), precision=facts["precision"])
+        flip = self.catalog.name not in HANDED
+        return cached_features(
+            self.prepared.encoder, inputs, inputs_key=str(key), flip=flip, precision=facts["precision"]
+        )
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self._made:

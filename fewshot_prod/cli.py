@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
     from fewshot_prod.splits import Split
 
-Source = Literal["synthetic", "grocery", "fashion", "table"]
+Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,15 @@ class CatalogArgs:
     """A name in data/splits/ or a path; default the catalog's own."""
 
     def load(self) -> tuple[Catalog, Split]:
-        """The catalog and its split."""
+        """The catalog and its split; Omniglot with rotations as further classes, as its published numbers have it."""
         from fewshot_prod.catalog import load_catalog
-        from fewshot_prod.splits import default_split, read_split
+        from fewshot_prod.splits import default_split, read_split, with_rotations
 
-        catalog = load_catalog(self.catalog, self.root, **self.columns.options())
-        return catalog, read_split(self.split) if self.split else default_split(catalog)
+        turned = self.catalog == "omniglot"
+        options = {"rotations": True} if turned else self.columns.options()
+        catalog = load_catalog(self.catalog, self.root, **options)
+        split = read_split(self.split) if self.split else default_split(catalog)
+        return catalog, with_rotations(split) if turned else split
 
 
 Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]  # as a field of Args: --catalog, --root, ... without a prefix

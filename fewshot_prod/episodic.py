@@ -1,4 +1,4 @@
-"""What one outer step of episodic training computes: query losses of prototypical networks and of MAML."""
+"""What one outer step of episodic training computes: query losses of prototypical networks and of MAML's family."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.normalisation import batch_norms
 from fewshot_prod.methods.prototypical import Prototypical
+from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.pretrain import seed_step
 
 if TYPE_CHECKING:
@@ -49,11 +50,16 @@ class PrototypicalTraining(nn.Module):
 
 
 class MAMLTraining(nn.Module):
-    """Finn et al. 2017, algorithm 2, lines 4 to 10."""
+    """Finn et al. 2017, algorithm 2, lines 4 to 10; for methods that are MAML but for their adaptation.
 
-    def __init__(self, encoder: ProductEncoder, **settings: Any) -> None:
+    Args:
+        kind: MAML or a subclass.
+        settings: its fields.
+    """
+
+    def __init__(self, kind: type[MAML], encoder: ProductEncoder, **settings: Any) -> None:
         super().__init__()
-        self.encoder, self.settings = encoder, settings
+        self.kind, self.encoder, self.settings = kind, encoder, settings
 
     def add_gradients(self, pool: ProductInputs, episodes: EpisodeBatch, fabric: Fabric) -> Tensor:
         """Mean query loss after adaptation, its gradient added to the encoder's."""
@@ -75,7 +81,30 @@ class MAMLTraining(nn.Module):
 
     def method(self) -> MAML:
         """The trained method, around the encoder itself."""
-        return MAML(self.encoder, **self.settings)
+        return self.kind(self.encoder, **self.settings)
+
+
+class ReptileTraining(MAMLTraining):
+    """Nichol et al. 2018, algorithm 2; support and query of an episode are one set of examples."""
+
+    def add_gradients(self, pool: ProductInputs, episodes: EpisodeBatch, fabric: Fabric) -> Tensor:
+        """Mean loss in the inner loops, the mean outer gradient added to the encoder's."""
+        reptile: Reptile = self.method()
+        learner = reptile.learner(self.encoder, episodes.n_way)
+        total = torch.zeros((), device=fabric.device)
+        for one in episodes.split(1):
+            rows, labels = (
+                torch.cat([one.support[0], one.query[0]]),
+                torch.cat([one.support_labels[0], one.query_labels[0]]),
+            )
+            order = torch.randperm(len(rows)).to(rows.device)
+            gradients, loss = reptile.outer_gradient(learner, pool[rows[order]], labels[order])
+            for name, p in learner.named_parameters():
+                if name in gradients:
+                    part = gradients[name] / len(episodes)
+                    p.grad = part if p.grad is None else p.grad + part
+            total += loss / len(episodes)
+        return total
 
 
 def training_pool(

@@ -51,6 +51,11 @@ class ProductInputs:
         """The products at ``index`` (int64 or bool (B',))."""
         return ProductInputs(*(None if t is None else t[index] for t in self._fields()))
 
+    def __add__(self, other: ProductInputs) -> ProductInputs:
+        """These products and behind them ``other``'s, which must have the same parts."""
+        pairs = zip(self._fields(), other._fields(), strict=True)
+        return ProductInputs(*(None if a is None else torch.cat([a, b]) for a, b in pairs))
+
     def to(self, device: torch.device | str) -> ProductInputs:
         return ProductInputs(*(None if t is None else t.to(device, non_blocking=True) for t in self._fields()))
 

@@ -1,4 +1,4 @@
-"""Episodic training on the base classes: prototypical networks and MAML, one outer loop in view."""
+"""Episodic training on the base classes: prototypical networks and MAML's family, one outer loop in view."""
 
 from __future__ import annotations
 
@@ -16,17 +16,31 @@ from torch import Tensor
 
 from fewshot_prod.checkpoints import TrainingState
 from fewshot_prod.devices import average_gradients, launch_fabric
+from fewshot_prod.encoders.inner_rates import attach_inner_rates
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.episodic import MAMLTraining, PrototypicalTraining, training_pool
+from fewshot_prod.episodic import MAMLTraining, PrototypicalTraining, ReptileTraining, training_pool
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.anil import ANIL
+from fewshot_prod.methods.maml import MAML, FirstOrderMAML
+from fewshot_prod.methods.meta_sgd import MetaSGD
+from fewshot_prod.methods.proto_maml import ProtoMAML
+from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.pretrain import Trained, learning_rate, make_optimiser, seed_step
 from fewshot_prod.selection import FewShotValidation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-ALGORITHMS = ("prototypical", "maml", "maml_first_order")
+ADAPTING: dict[str, type[MAML]] = {
+    "maml": MAML,
+    "maml_first_order": FirstOrderMAML,
+    "proto_maml": ProtoMAML,
+    "anil": ANIL,
+    "reptile": Reptile,
+    "meta_sgd": MetaSGD,
+}
+ALGORITHMS = ("prototypical", *ADAPTING)
 
 
 def metatrain(
@@ -71,20 +85,22 @@ def metatrain(
             iteration's.
         inputs: N products of the base classes.
         category_ids, groups: int64 (N,), see :class:`EpisodeSampler`.
-        algorithm: "prototypical", "maml" or "maml_first_order".
+        algorithm: one of ``ALGORITHMS``.
         validation: chooses the iteration, by the method that is trained; without it the last one is kept.
         meta_batch_size: episodes an iteration, over all processes.
         outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.pretrain.learning_rate`.
         optimiser: "adamw" or "sgd".
         norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a prototypical
             network trains on the statistics of its meta-batch, updates the running ones and is used with those;
-            MAML uses those of each support and query set, in use too (transductive).
+            MAML's family uses those of each support and query set, in use too (transductive), with "support" those of
+            the support alone.
         normalise: L2-normalise features; None does so for prototypical networks alone.
         logit_scale: where a prototypical network's starts, and MAML's; None: 10 with normalised features, else 1.
-        inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML, see :class:`MAML`.
+        inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML's family, see :class:`MAML`; Meta-SGD's rates
+            start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
-        n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML.
+        n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML's family.
         run_dir, resume, fabric: as in :func:`fewshot_prod.pretrain.pretrain`.
 
     Returns:
@@ -92,7 +108,7 @@ def metatrain(
 
     Raises:
         ValueError: for an unknown algorithm, a meta-batch that the processes cannot share evenly, ``norm="batch"``
-            of prototypical networks on several processes, or a loss that is not finite.
+            of prototypical networks on several processes, ``norm="support"`` of theirs, or a loss that is not finite.
         CheckpointError: if the state in ``run_dir`` belongs to other settings.
     """
     fabric = fabric or launch_fabric()
@@ -104,6 +120,8 @@ def metatrain(
         )
     if norm == "batch" and algorithm == "prototypical" and fabric.world_size > 1:
         raise ValueError("norm='batch' gives each process its own running statistics; use 'frozen' or 'group'")
+    if norm == "support" and algorithm == "prototypical":
+        raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
     for name in ("run_dir", "resume", "validation"):
         settings.pop(name, None)
@@ -116,14 +134,17 @@ def metatrain(
     if algorithm == "prototypical":
         model = PrototypicalTraining(encoder, norm=norm, normalise=normalise, logit_scale=logit_scale)
     else:
-        model = MAMLTraining(
+        if algorithm == "meta_sgd":
+            attach_inner_rates(encoder, inner_lr)
+        training = ReptileTraining if algorithm == "reptile" else MAMLTraining
+        model = training(
+            ADAPTING[algorithm],
             encoder,
             inner_lr=inner_lr,
             n_adaptation_steps=n_adaptation_steps,
-            first_order=algorithm == "maml_first_order",
             engine=engine,
             norm=norm,
-            head=head,
+            head="prototypes" if algorithm == "proto_maml" else head,
             normalise=normalise,
             logit_scale=logit_scale,
             precision=precision,

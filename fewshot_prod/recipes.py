@@ -30,6 +30,7 @@ IMAGE_SIZES = {
     "synthetic": {"small": (64, 64), "large": (128, 128)},
     "fashion": {"small": (64, 48), "large": (160, 120)},
     "grocery": {"small": (64, 64), "large": (224, 224)},
+    "omniglot": {"small": (28, 28), "large": (112, 112)},
     "table": {"small": (64, 64), "large": (160, 160)},
 }
 
@@ -123,6 +124,38 @@ def continued(start: str) -> dict[str, Recipe]:
     }
 
 
+def omniglot() -> dict[str, Recipe]:
+    """Conv4-64 from scratch on Omniglot: the published episodes (Snell et al. 2017, Finn et al. 2017), no augmentation.
+
+    Augmentation would mirror characters. At 28 x 28 the last map is 1 x 1, so that averaging it is flattening it.
+    """
+    recipe = Recipe(image={"name": "conv4"}, stage="metatrain")
+    adam = {"outer_lr": 1e-3, "weight_decay": 0.0, "norm": "batch"}
+    proto = {**adam, "algorithm": "prototypical", "n_way": 60, "n_shot": 1, "n_query": 5, "normalise": False}
+    # One step from a head of zeros gives the encoder no gradient, so that MAML would be ANIL: hence three. First order
+    # from zeros stays behind on the validation characters after 150 iterations (87.5 and 90.5 %, from prototypes 93.6
+    # and 97.5 %).
+    maml = {**adam, "n_way": 5, "n_shot": 1, "n_query": 5, "meta_batch_size": 8, "validate_every": 500}
+    maml |= {"n_iterations": 6000, "inner_lr": 0.1, "n_adaptation_steps": 3}
+    prototypes = {"normalise": True, "inner_lr": 0.01}
+    # Nichol et al. 2018: ten drawings a class, in five minibatches
+    reptile = {"n_shot": 5, "n_query": 5, "meta_batch_size": 5, "n_adaptation_steps": 5, "n_iterations": 10_000}
+    plans = {
+        "prototypical": {**proto, "n_iterations": 6000, "validate_every": 500},
+        "prototypical_5shot": {**proto, "n_shot": 5, "n_iterations": 4000, "validate_every": 500},
+        "maml": {**maml, "algorithm": "maml"},
+        "maml_first_order": {**maml, "algorithm": "maml_first_order", "head": "prototypes", **prototypes},
+        "proto_maml": {**maml, "algorithm": "proto_maml", **prototypes},
+        "anil": {**maml, "algorithm": "anil", "n_iterations": 10_000},
+        "reptile": {**maml, "algorithm": "reptile", **reptile},
+    }
+    classifier = replace(recipe, stage="pretrain", options={"epochs": 8, "batch_size": 128, "lr": 0.05})
+    return {
+        "omniglot_classifier": classifier,
+        **{f"omniglot_{name}": replace(recipe, options=options) for name, options in plans.items()},
+    }
+
+
 STARTS: dict[str, Recipe] = {
     "conv4": conv4,
     "resnet12": resnet12,
@@ -137,7 +170,7 @@ STARTS: dict[str, Recipe] = {
     "resnet12_gru_concat": replace(resnet12_gru, fusion=CONCAT),
     "resnet12_gru_concat_masked": replace(resnet12_gru, fusion=CONCAT, mask_class_words=True),
 }
-RECIPES: dict[str, Recipe] = STARTS | continued("conv4") | continued("resnet12") | continued("conv4_gru")
+RECIPES: dict[str, Recipe] = STARTS | continued("conv4") | continued("resnet12") | continued("conv4_gru") | omniglot()
 
 # Options of a smoke run, by stage
 SMOKE = {

@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.catalog.omniglot import ROTATIONS, rotated_name
 
 PARTS = ("base", "validation", "novel")
-DEFAULT_SPLITS = {"synthetic": "synthetic_random", "fashion": "fashion_random", "grocery": "grocery_parent"}
+DEFAULT_SPLITS = {
+    "synthetic": "synthetic_random",
+    "fashion": "fashion_random",
+    "grocery": "grocery_parent",
+    "omniglot": "omniglot_vinyals",
+}
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,23 @@ def default_split(catalog: Catalog) -> Split:
     sizes = sorted(category_groups(catalog).values())
     # Ten products let an episode have a few shots and queries; a catalog with smaller categories takes what it has.
     return random_split(catalog, 0, n_novel=n // 5, n_validation=n // 8, min_groups=min(10, sizes[n // 2]))
+
+
+def with_rotations(split: Split) -> Split:
+    """An Omniglot split with each character's rotations as further classes on the character's own side.
+
+    Vinyals et al. 2016 and Snell et al. 2017 do so in training and in evaluation alike.
+
+    Example:
+        >>> split = Split("s", "omniglot", "character", "by hand", ("Greek/character01",), (), ("Greek/character02",))
+        >>> with_rotations(split).novel[:2]
+        ('Greek/character02', 'Greek/character02/rot090')
+    """
+
+    def turned(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(turn for name in names for turn in (name, *(rotated_name(name, d) for d in ROTATIONS)))
+
+    return replace(split, **{part: turned(getattr(split, part)) for part in PARTS})
 
 
 def write_split(split: Split, path: Path) -> None:

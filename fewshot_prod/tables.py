@@ -17,6 +17,7 @@ TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 # Fields whose values need no name in a caption.
 PLAIN = ("catalog", "split", "query_distribution", "modality", "encoder", "method", "transductive", *COLUMNS)
 METHOD_ORDER = ("nearest_centroid", "prototypical", "maml", "maml_first_order")
+METHOD_ORDER += ("proto_maml", "anil", "reptile", "meta_sgd")
 METHOD_ORDER += ("linear_probe", "finetune_head", "finetune_all")
 
 IMAGENET = "An encoder pretrained on ImageNet has seen things like the novel categories."
@@ -89,8 +90,9 @@ def group_by(records: Iterable[Record], fields: Sequence[str]) -> dict[tuple[str
 def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, columns: Sequence[str] = COLUMNS) -> str:
     """Accuracies of the cells in percent, one line a method, as Markdown with its caption.
 
-    Training seeds are averaged. The number of episodes stands in the caption or, where rows differ in it, in each
-    row. Nothing is bold: which difference is one, ``differences_table`` says.
+    Training seeds are averaged. Where one encoder and method was measured under two normalisations, each is a row. The
+    number of episodes stands in the caption or, where rows differ in it, in each row. Nothing is bold: which difference
+    is one, ``differences_table`` says.
 
     Raises:
         ValueError: if a place of the table would mix cells of different protocols or configurations.
@@ -98,7 +100,12 @@ def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, colu
     cells = current(records, "cell")
     if not cells:
         return "No records yet.\n"
-    text = _pivot(cells, rows, columns, lambda c: _estimate(c, "accuracy"), TOLD, "Accuracy in %")
+    places = group_by(cells, (*rows, *columns, "train_seed")).values()
+    if any(varying(group, ["norm"]) for group in places):  # one encoder and method, measured under two
+        rows = (*rows, "norm")
+    text = _pivot(
+        cells, rows, columns, lambda c: _estimate(c, "accuracy"), [f for f in TOLD if f not in rows], "Accuracy in %"
+    )
     notes = [IMAGENET] if any("imagenet" in str(r["pretrained_on"]).lower() for r in cells) else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
     skipped = {f"{name} ({shown('n_shot', r['n_shot'])})": None for r in cells for name in r.get("skipped") or ()}

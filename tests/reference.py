@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import unicodedata
+
+import torch
 
 # Catalog ------------------------------------------------------------------------------------------------------------
 
@@ -128,3 +131,33 @@ def interval_by_loops(values) -> tuple[float, float]:
     mean = sum(values) / len(values)
     variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
     return mean, 1.96 * math.sqrt(variance / len(values))
+
+
+# Reptile --------------------------------------------------------------------------------------------------------------
+
+
+def reptile_by_sgd(encoder, products, labels, *, n_way, lr, n_steps) -> tuple[dict, float]:
+    """(start - end) / lr of one pass of torch's SGD over consecutive minibatches, by weight, and their mean loss.
+
+    The head starts at zeros; the encoder runs in eval mode. Minibatches are equal in size up to one, larger ones first.
+    """
+    model = copy.deepcopy(encoder).eval()
+    if hasattr(model, "inner_rates"):
+        del model.inner_rates
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    head = torch.nn.Linear(model.feature_dim, n_way, dtype=next(iter(start.values())).dtype)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+    optimiser = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=lr)
+    rows, losses = list(range(len(labels))), []
+    for left in range(n_steps, 0, -1):
+        size = -(-len(rows) // left)
+        batch, rows = torch.tensor(rows[:size]), rows[size:]
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(head(model(products[batch])), labels[batch])
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    moved = {name: (start[name] - p.detach()) / lr for name, p in model.named_parameters()}
+    return moved, sum(losses) / len(losses)

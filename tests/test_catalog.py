@@ -102,6 +102,7 @@ def test_grocery_as_published(grocery):
     [
         ("fashion", "kaggle.com/datasets/paramaggarwal/fashion-product-images-small", "styles.csv and images/"),
         ("grocery", "github.com/marcusklasson/GroceryStoreDataset", "train.txt, val.txt and test.txt"),
+        ("omniglot", "github.com/brendenlake/omniglot", "images_background and images_evaluation, as folders or .zip"),
     ],
 )
 def test_an_absent_data_set_says_where_it_is_published(tmp_path, monkeypatch, source, place, layout):
@@ -119,8 +120,8 @@ def test_where_data_are_looked_for(monkeypatch):
 
 
 def test_unknown_sources_and_options_list_what_there_is(fashion):
-    assert sorted(SOURCES) == ["fashion", "grocery", "synthetic", "table"]
-    with pytest.raises(CatalogError, match="no catalog source 'fasion'; there are fashion, grocery, synthetic, table"):
+    assert sorted(SOURCES) == ["fashion", "grocery", "omniglot", "synthetic", "table"]
+    with pytest.raises(CatalogError, match="no catalog source 'fasion'; there are fashion, grocery, omniglot, synth"):
         load_catalog("fasion")
     with pytest.raises(CatalogError, match=r"'fashion' has no options \['seed'\]"):
         load_catalog("fashion", fashion, seed=1)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import subprocess
 import sys
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fewshot_prod.results import read_records
+from fewshot_prod.splits import read_split
+from fewshot_prod.tables import methods_table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
@@ -64,6 +68,31 @@ def test_smoke_of_the_tables(script, tmp_path):
     assert done.returncode == 0, done.stderr
     (results,) = (tmp_path / "runs" / "smoke").glob("*.jsonl")
     assert len({r["method"] for r in read_records(results) if r["kind"] == "cell"}) == 7
+
+
+def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
+    """Drawings of noise under the names that the smoke run keeps: 20 characters of each part."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    split, rng = read_split("omniglot_vinyals"), np.random.default_rng(0)
+    with ZipFile(tmp_path / "images_background.zip", "w") as archive:
+        for name in (*split.base[:20], *split.validation[:20], *split.novel[:20]):
+            for i in range(20):
+                content = io.BytesIO()
+                Image.fromarray(rng.integers(0, 2, (28, 28)).astype(bool)).save(content, "png")
+                archive.writestr(f"images_background/{name}/{i:02d}.png", content.getvalue())
+    ZipFile(tmp_path / "images_evaluation.zip", "w").close()
+    wanted = ["nearest centroid", "prototypical", "maml", "maml, support statistics"]
+    done = run("table_omniglot.py", "--smoke", "--root", str(tmp_path), "--rows", *wanted, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "runs" / "smoke" / "omniglot_vinyals_published.md").read_text()
+    records = [r for r in read_records(tmp_path / "runs" / "smoke" / "omniglot_vinyals.jsonl") if r["kind"] == "cell"]
+    rows = {r["config"]["row"] for r in records}
+    assert rows == set(wanted) and all(f"| {row} | " in page for row in rows)
+    assert "*Snell et al. 2017, table 1* | *98.8* | *99.7* | *96.0* | *98.9*" in page
+    assert {(r["n_way"], r["n_shot"]) for r in records} == {(5, 1), (5, 5), (20, 1), (20, 5)}
+    transductive = {norm: {r["transductive"] for r in records if r["norm"] == norm} for norm in ("batch", "support")}
+    assert transductive == {"batch": {True}, "support": {False}}
+    assert "| norm |" in methods_table(records)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):

@@ -18,7 +18,7 @@ from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.episodic import training_pool
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.metatrain import metatrain
+from fewshot_prod.metatrain import ALGORITHMS, metatrain
 from fewshot_prod.methods import METHODS
 from fewshot_prod.selection import FewShotValidation
 
@@ -47,29 +47,32 @@ VALIDATION = FewShotValidation(*products(10, 1), n_shots=(5,), n_query=5, n_epis
 QUICK = {"n_shot": 2, "n_query": 2, "report": lambda line: None}
 
 
-@pytest.mark.parametrize("algorithm", ["prototypical", "maml", "maml_first_order"])
+# What differs from the settings that suit the others
+SETTINGS = {"proto_maml": {"normalise": True, "inner_lr": 0.01}, "reptile": {"n_iterations": 40, "validate_every": 40}}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_learns_to_tell_new_classes_apart(algorithm):
     """Chance is 0.2. Without the outer update accuracy stays that of iteration 0, about 0.3; with it, above 0.9."""
+    settings = {"n_iterations": 15, "validate_every": 15, "inner_lr": 0.2} | SETTINGS.get(algorithm, {})
     trained = metatrain(
         conv4(),
         *products(30, 0),
         algorithm=algorithm,
         validation=VALIDATION,
         n_validation_episodes=15,
-        validate_every=15,
         norm="group",
         n_shot=5,
         n_query=5,
         meta_batch_size=2,
-        n_iterations=15,
         outer_lr=1e-2,
-        inner_lr=0.2,
         report=lambda line: None,
+        **settings,
     )
     start, end = (row["score"] for row in trained.history)
     assert start < 0.4
     assert end > 0.75
-    assert trained.images_seen == 15 * 2 * 5 * 10
+    assert trained.images_seen == settings["n_iterations"] * 2 * 5 * 10
 
 
 class ScoresInTurn(FewShotValidation):
@@ -92,7 +95,7 @@ def test_keeps_the_iteration_that_was_best_on_validation():
     assert not any(torch.equal(best["image.blocks.0.0.weight"], o["image.blocks.0.0.weight"]) for o in (start, last))
 
 
-@pytest.mark.parametrize("algorithm", ["prototypical", "maml", "maml_first_order"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_returned_head_makes_the_method_that_was_trained(algorithm):
     trained = metatrain(conv4(), *products(8, 0), algorithm=algorithm, norm="group", n_iterations=1, **QUICK)
     if algorithm == "prototypical":
@@ -100,7 +103,7 @@ def test_the_returned_head_makes_the_method_that_was_trained(algorithm):
         assert method.normalise and method.logit_scale == pytest.approx(10, rel=0.01)
     else:
         method = METHODS[algorithm](trained.encoder, **trained.head)
-        assert method.norm == "group" and method.first_order == (algorithm == "maml_first_order")
+        assert method.norm == "group" and method.first_order == (algorithm in ("maml_first_order", "reptile"))
 
 
 @pytest.mark.parametrize(
@@ -194,11 +197,13 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     "settings, message",
     [
         (
-            {"algorithm": "reptile"},
-            "algorithm='reptile' is unknown; choose one of prototypical, maml, maml_first_order",
+            {"algorithm": "leap"},
+            "algorithm='leap' is unknown; choose one of prototypical, maml, maml_first_order, proto_maml, anil",
         ),
         ({"norm": "train"}, "norm='train' is unknown; choose one of frozen, batch, group"),
         ({"norm": "group"}, "norm='group' but the encoder has 4 batch-normalisation layers"),
+        ({"norm": "support"}, "norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'"),
+        ({"algorithm": "reptile", "n_adaptation_steps": 21}, "21 minibatches cannot be made of 20 products"),
         ({"algorithm": "maml", "inner_lr": 1e30}, "lower inner_lr or outer_lr"),
     ],
 )

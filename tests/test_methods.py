@@ -12,6 +12,7 @@ from reference import squared_distances_by_loops, transformed_by_loops
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from fewshot_prod.encoders.inner_rates import attach_inner_rates
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.inputs import ProductInputs
@@ -44,6 +45,12 @@ def encoder() -> TinyEncoder:
     return tiny.train()  # methods must not rely on the caller for eval mode
 
 
+def encoder_with_rates() -> TinyEncoder:
+    tiny = encoder()
+    attach_inner_rates(tiny, 0.05)
+    return tiny
+
+
 # 4 classes of 12 products around colours that are far apart: sigma 20 of 255 in 48 values
 CATEGORIES = np.repeat(np.arange(4), 12)
 RNG = np.random.default_rng(0)
@@ -63,6 +70,10 @@ OPTIONS = {
     "prototypical": {"logit_scale": 0.5},
     "maml": {"encoder": encoder(), "n_adaptation_steps": 3},
     "maml_first_order": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "proto_maml": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "anil": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "reptile": {"encoder": encoder(), "n_adaptation_steps": 3},
+    "meta_sgd": {"encoder": encoder_with_rates(), "n_adaptation_steps": 3},
     "linear_probe": {"center": CENTER},
     "finetune_head": {"center": CENTER, "n_adaptation_steps": 30, "logit_scale": 10.0},
     "finetune_all": {"encoder": encoder(), "center": CENTER, "n_adaptation_steps": 3},
@@ -91,8 +102,8 @@ def logits_of(name: str, episodes: EpisodeBatch) -> torch.Tensor:
     return method(pool_of(method), episodes).detach()
 
 
-def test_the_suite_covers_all_seven_methods():
-    assert len(METHODS) == 7
+def test_the_suite_covers_all_eleven_methods():
+    assert len(METHODS) == 11
     assert sorted(METHODS) == sorted(OPTIONS)
     assert {name for name in METHODS if build(name).needs == "features"} == {
         "nearest_centroid",

@@ -92,3 +92,23 @@ def test_pictures_of_a_real_class(grocery):
     assert array.std(axis=(1, 2, 3)).min() > 10
     red, green, blue = array.reshape(-1, 3).mean(0)
     assert green > blue and red > blue  # kiwis, and the crates under them, are no blue things
+
+
+def test_omniglot_counts_and_splits():
+    catalog = load("omniglot")
+    frame = catalog.frame
+    assert (len(catalog), catalog.rows_read, len(catalog.problems)) == (32_460, 32_460, 0)
+    assert (len(catalog.categories), frame["parent"].nunique()) == (1_623, 50)
+    assert frame.groupby("split")["category"].nunique().to_dict() == {"background": 964, "evaluation": 659}
+    assert (frame["category"].value_counts() == 20).all()
+    twice = frame[frame["group"].duplicated(keep=False)]
+    assert twice["category"].tolist() == ["Braille/character01"] * 2  # the only drawings that are equal to the pixel
+    ink = catalog.pixels[:, :, :, 0].mean()
+    assert 15 < ink < 30  # strokes are bright and thin
+    for name, sizes in (("omniglot_vinyals", (1_028, 172, 423)), ("omniglot_official", (815, 149, 659))):
+        split = read_split(name)
+        assert tuple(len(getattr(split, part)) for part in ("base", "validation", "novel")) == sizes
+        assert split.unnamed_categories(catalog) == ()
+        split.check_parents(catalog)
+    evaluation = set(frame["category"][frame["split"] == "evaluation"])
+    assert set(read_split("omniglot_official").novel) == evaluation

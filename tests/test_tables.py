@@ -195,3 +195,18 @@ def test_an_unknown_block_is_an_error(tmp_path):
     (tmp_path / "page.md").write_text(PAGE)
     with pytest.raises(ValueError, match="has no block 'table:u': add '<!-- table:u -->' and '<!-- end -->' lines"):
         pages.update_generated_blocks(tmp_path / "page.md", {"table:u": "x"})
+
+
+def test_two_normalisations_of_one_encoder_and_method_are_two_rows():
+    cells = [
+        record(0.98, method="maml", norm="batch", transductive=True),
+        record(0.95, method="maml", norm="support"),
+        record(0.97, norm="frozen"),
+    ]
+    header, _, *rows = rows_of(methods_table(cells))
+    assert header == ["method", "norm", "1-shot", "transductive"]
+    assert rows == [
+        ["prototypical", "frozen", "97.0 ± 0.2", "inductive"],
+        ["maml", "batch", "98.0 ± 0.2", "transductive"],
+        ["maml", "support", "95.0 ± 0.2", "inductive"],
+    ]

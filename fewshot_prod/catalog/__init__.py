@@ -18,6 +18,7 @@ from typing import Any
 from fewshot_prod.catalog.catalog import Catalog, CatalogError, Problem, Product
 from fewshot_prod.catalog.fashion import load_fashion
 from fewshot_prod.catalog.grocery import load_grocery
+from fewshot_prod.catalog.omniglot import load_omniglot
 from fewshot_prod.catalog.summary import summary
 from fewshot_prod.catalog.table import load_table
 
@@ -36,6 +37,7 @@ SOURCES: dict[str, Callable[..., Catalog]] = {
     "synthetic": load_synthetic,
     "grocery": load_grocery,
     "fashion": load_fashion,
+    "omniglot": load_omniglot,
     "table": load_table,
 }
 

@@ -111,8 +111,9 @@ def _write(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> 
 
 def _rendered(catalog: Catalog, size: tuple[int, int], fit: Fit) -> np.ndarray:
     rows = catalog.frame["image"].tolist()
-    if catalog.pixels.shape[1:3] == tuple(size) and rows == list(range(len(catalog.pixels))):
-        array = catalog.pixels.view()
+    if catalog.pixels.shape[1:3] == tuple(size) and None not in rows:
+        everything = rows == list(range(len(catalog.pixels)))
+        array = catalog.pixels.view() if everything else catalog.pixels[np.array(rows, np.int64)]
     else:
         array = np.zeros((len(rows), *size, 3), np.uint8)
         for i, row in enumerate(rows):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.encoders.fusion import AttentionFusion, ConcatFusion
 from fewshot_prod.encoders.image import image_encoder
+from fewshot_prod.encoders.inner_rates import InnerRates
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
 
@@ -21,7 +22,8 @@ class ProductEncoder(nn.Module):
     Args:
         config: ``image``: arguments of :func:`image_encoder` or None; ``title``: arguments of
             :class:`TitleEncoder` or None; ``fusion``: ``{"kind": "attention" | "concat", "dim": int}``, needed when
-            both are there; ``tokenizer``: the JSON of a trained :class:`TitleTokenizer`, kept beside the weights.
+            both are there; ``tokenizer``: the JSON of a trained :class:`TitleTokenizer`, kept beside the weights;
+            ``inner_rates``: true where Meta-SGD's :class:`InnerRates` belong to the weights.
 
     Raises:
         ValueError: if the config names no modality, or two without a fusion.
@@ -52,6 +54,8 @@ class ProductEncoder(nn.Module):
             arguments = dict(fusion)
             self.fusion = FUSIONS[arguments.pop("kind")](dims, **arguments)
         self.feature_dim: int = self.fusion.feature_dim if self.fusion else next(iter(dims.values()))
+        if config.get("inner_rates"):
+            self.inner_rates = InnerRates(self, 0.0)  # their values come with the weights
 
     @property
     def modality(self) -> str:

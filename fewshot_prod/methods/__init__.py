@@ -7,15 +7,19 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 from __future__ import annotations
 
 from fewshot_prod.methods.alpha_tim import AlphaTIM
+from fewshot_prod.methods.anil import ANIL
 from fewshot_prod.methods.bd_cspn import BDCSPN
 from fewshot_prod.methods.finetune_all import FinetuneAll
 from fewshot_prod.methods.finetune_head import FinetuneHead
 from fewshot_prod.methods.laplacian_shot import LaplacianShot
 from fewshot_prod.methods.linear_probe import LinearProbe
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
+from fewshot_prod.methods.meta_sgd import MetaSGD
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.methods.proto_maml import ProtoMAML
 from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.pt_map import PTMAP
+from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.methods.tim import TIM
 from fewshot_prod.methods.transductive_finetuning import TransductiveFinetuning
 
@@ -24,6 +28,10 @@ METHODS = {
     "prototypical": Prototypical,
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
+    "proto_maml": ProtoMAML,
+    "anil": ANIL,
+    "reptile": Reptile,
+    "meta_sgd": MetaSGD,
     "linear_probe": LinearProbe,
     "finetune_head": FinetuneHead,
     "finetune_all": FinetuneAll,

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.normalisation import batch_norms, fold_norms
+from fewshot_prod.methods.normalisation import SupportNorm, batch_norms, fold_norms
 
 Parameters = dict[str, Tensor]
 Adapted = Callable[[ProductInputs], Tensor]
@@ -25,7 +25,7 @@ def inner_loop(
     loss_of: Callable[[Parameters], Tensor],
     parameters: Parameters,
     *,
-    inner_lr: float,
+    inner_lr: float | Parameters,
     n_steps: int,
     first_order: bool,
     vectorised: bool = False,
@@ -38,6 +38,7 @@ def inner_loop(
     Args:
         loss_of: the support loss of given parameters.
         parameters: tensors that require gradients.
+        inner_lr: one rate, or one for each parameter in a shape that broadcasts to its own.
         vectorised: run under :func:`torch.func.vmap`, where autograd's own ``grad`` cannot be called.
 
     Example:
@@ -47,6 +48,7 @@ def inner_loop(
     """
     # new names for the same values: a start computed from another parameter counts as independent of it
     parameters = {name: p.view_as(p) for name, p in parameters.items()}
+    rates = inner_lr if isinstance(inner_lr, dict) else dict.fromkeys(parameters, inner_lr)
     for _ in range(n_steps):
         if vectorised:
             at = {name: p.detach() for name, p in parameters.items()} if first_order else parameters
@@ -56,7 +58,7 @@ def inner_loop(
                 loss_of(parameters), list(parameters.values()), create_graph=not first_order, materialize_grads=True
             )
             gradients = dict(zip(parameters, values, strict=True))
-        parameters = {name: p - inner_lr * gradients[name] for name, p in parameters.items()}
+        parameters = {name: p - rates[name] * gradients[name] for name, p in parameters.items()}
     return parameters
 
 
@@ -67,8 +69,9 @@ class Learner(nn.Module):
     mode, in which batch normalisation uses what ``norm`` says and nothing ever updates a running statistic.
 
     Args:
-        norm: "frozen": running statistics; "batch": those of the batch at hand (support, then queries); "group":
-            group normalisation, which the encoder must have been built with.
+        norm: "frozen": running statistics; "batch": those of the batch at hand (support, then queries); "support":
+            those of the support, for the queries too; "group": group normalisation, which the encoder must have been
+            built with.
         head, normalise, logit_scale, precision: see :class:`MAML`.
         vectorised: for use under vmap.
 
@@ -91,10 +94,16 @@ class Learner(nn.Module):
         super().__init__()
         memo = {id(p): p for p in encoder.parameters()}  # shares the parameters, copies the buffers
         self.encoder = copy.deepcopy(encoder, memo).eval()
+        if hasattr(self.encoder, "inner_rates"):
+            del self.encoder.inner_rates  # learned beside the weights, not adapted
         layers = batch_norms(self.encoder, norm)
         if norm == "batch":
             for m in layers:
                 m.track_running_stats, m.running_mean, m.running_var = False, None, None
+        elif norm == "support":
+            for path, m in list(self.encoder.named_modules()):
+                if m in layers:
+                    self.encoder.set_submodule(path, SupportNorm(m))
         elif norm == "frozen":
             fold_norms(self.encoder)
         example = next(encoder.parameters())
@@ -109,17 +118,25 @@ class Learner(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.start, self.normalise, self.logit_scale, self.precision = head, normalise, logit_scale, precision
 
-    def features(self, inputs: ProductInputs) -> Tensor:
-        """(B, D), in the parameters' own precision."""
+    def features(self, inputs: ProductInputs, support: ProductInputs | None = None) -> Tensor:
+        """(B, D), in the parameters' own precision.
+
+        Args:
+            support: the episode's, which queries are normalised by under ``norm="support"``.
+        """
         device = self.head.weight.device.type
+        norms = [m for m in self.encoder.modules() if isinstance(m, SupportNorm)]
+        n_support = len(support) if norms and support is not None else None
+        for m in norms:
+            m.n_support = n_support
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
-            features = self.encoder(inputs)
+            features = self.encoder(inputs) if n_support is None else self.encoder(support + inputs)[n_support:]
         features = features.to(self.head.weight.dtype)
         return normalize(features, dim=1) if self.normalise else features
 
-    def forward(self, inputs: ProductInputs) -> Tensor:
+    def forward(self, inputs: ProductInputs, support: ProductInputs | None = None) -> Tensor:
         """Logits (B, n_way)."""
-        return self.logit_scale * self.head(self.features(inputs))
+        return self.logit_scale * self.head(self.features(inputs, support))
 
     def initial_head(self, support: ProductInputs, labels: Tensor) -> dict[str, Tensor]:
         """The weight (n_way, D) and bias (n_way,) from which an episode's head starts."""
@@ -136,7 +153,7 @@ def adapt(
     support: ProductInputs,
     labels: Tensor,
     *,
-    inner_lr: float,
+    inner_lr: float | Parameters,
     n_steps: int,
     first_order: bool,
     vectorised: bool = False,
@@ -156,4 +173,4 @@ def adapt(
         first_order=first_order,
         vectorised=vectorised,
     )
-    return lambda inputs: functional_call(learner, adapted, (inputs,))
+    return lambda inputs: functional_call(learner, adapted, (inputs, support))

@@ -34,11 +34,10 @@ class MAML:
         n_adaptation_steps: may differ from training's.
         first_order: how meta-training differentiated; the adaptation itself is the same.
         engine: "torch.func", or "learn2learn" (its MAML.clone and adapt).
-        norm: "frozen" (running statistics), "batch" (statistics of the support, then of all queries: transductive)
-            or "group".
-        head: "zeros" or "prototypes" (Triantafillou et al. 2020, Proto-MAML: a linear layer that gives
-            :math:`-\\|f - p_c\\|^2` up to a constant). First-order training from "zeros" has no derivative of how
-            the head follows the features, and lowers accuracy where "prototypes" raises it; "prototypes" wants a
+        norm: "frozen" (running statistics), "batch" (statistics of the support, then of all queries: transductive),
+            "support" (statistics of the support, for the queries too) or "group".
+        head: "zeros" or "prototypes" (see :class:`ProtoMAML`). First-order training from "zeros" has no derivative of
+            how the head follows the features, and lowers accuracy where "prototypes" raises it; "prototypes" wants a
             smaller ``inner_lr`` (0.01 with ``normalise=True, logit_scale=10``).
         normalise: divide features by their Euclidean norm before the head.
         logit_scale: multiplies the head's logits; the head then learns ``logit_scale ** 2`` times as fast as it
@@ -70,9 +69,11 @@ class MAML:
     vectorised: bool | None = None
 
     needs: ClassVar[str] = "inputs"
+    engines: ClassVar[tuple[str, ...]] = ENGINES
+    heads: ClassVar[tuple[str, ...]] = HEADS
 
     def __post_init__(self) -> None:
-        for name, known in (("engine", ENGINES), ("norm", NORMS), ("head", HEADS)):
+        for name, known in (("engine", self.engines), ("norm", NORMS), ("head", self.heads)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
         if self.engine == "learn2learn":

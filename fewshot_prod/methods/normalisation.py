@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-NORMS = ("frozen", "batch", "group")
+NORMS = ("frozen", "batch", "group", "support")
 
 
 def batch_norms(encoder: nn.Module, norm: str) -> list[nn.Module]:
@@ -57,3 +57,26 @@ def fold_norms(encoder: nn.Module) -> None:
         for i, (conv, norm) in enumerate(itertools.pairwise(list(chain))):
             if isinstance(conv, nn.Conv2d) and foldable(norm):
                 chain[i], chain[i + 1] = FoldedNorm(conv, norm), nn.Identity()
+
+
+class SupportNorm(nn.Module):
+    """Batch normalisation by the statistics of the support alone, which stands in front of the queries in a batch.
+
+    Each query is then normalised as if it were the only one: what batch statistics do to an episode, but inductive.
+
+    Attributes:
+        n_support: rows of the batch that are support; None for all of them.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.n_support = norm, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        x = x.to(norm.weight.dtype)  # statistics of bfloat16 maps would lose digits
+        places = [0, *range(2, x.dim())]
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        variance, mean = torch.var_mean(x[: self.n_support], places, correction=0)
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)  # (channels,)
+        return x * scale.view(shape) + (norm.bias - mean * scale).view(shape)
