@@ -53,15 +53,12 @@ class TransductiveFinetuning:
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
 
-        def slope(log_p: Tensor, mean_p: Tensor) -> Tensor:
-            return -self.entropy_weight * log_p  # of the entropy -sum p log p
-
         def solve(rows: Tensor, targets: Tensor, share: Tensor) -> Tensor:
             return descend_prototypes(
                 rows,
                 targets,
                 share,
-                slope,
+                self.slope,
                 n_steps=self.n_adaptation_steps,
                 lr=self.lr,
                 logit_scale=self.logit_scale,
@@ -69,3 +66,7 @@ class TransductiveFinetuning:
             )
 
         return solve_in_blocks(transform_features(pool, self.transform, self.center), episodes, solve)
+
+    def slope(self, log_p: Tensor, mean_p: Tensor) -> Tensor:
+        """Derivative of the entropy -sum p log p in p; see ``Slope``."""
+        return -self.entropy_weight * log_p

@@ -1,0 +1,234 @@
+"""Transductive methods against slow references, against easyfsl, and what each of them promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import (
+    bd_cspn_by_loops,
+    class_means_by_loops,
+    information_loss_by_loops,
+    laplacian_shot_by_loops,
+    prototype_logits_by_loops,
+    pt_map_by_loops,
+    rectified_by_loops,
+)
+from torch import Tensor
+
+from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
+from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.prototype_descent import loss_gradient
+from fewshot_prod.methods.transforms import power_transform
+
+TRANSDUCTIVE = ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
+
+
+def products(spread: float, dim: int = 16) -> tuple[Tensor, np.ndarray]:
+    """8 classes of 30 products around their means, as features float32 (240, dim), and their category ids."""
+    generator = torch.Generator().manual_seed(0)
+    categories = torch.arange(8).repeat_interleave(30)
+    means = torch.randn(8, dim, generator=generator)
+    return means[categories] + spread * torch.randn(240, dim, generator=generator), categories.numpy()
+
+
+FEATURES, CATEGORIES = products(1.5)
+UNIT = F.normalize(FEATURES)
+
+
+def draw(n: int, n_shot: int = 2, n_query: int = 4, n_way: int = 3, distribution: str = "balanced") -> EpisodeBatch:
+    sampler = EpisodeSampler(
+        CATEGORIES,
+        np.arange(240),
+        n_way=n_way,
+        n_shot=n_shot,
+        n_query=n_query,
+        seed=0,
+        query_distribution=distribution,
+    )
+    return sampler.sample(0, n)
+
+
+def uneven(n: int) -> EpisodeBatch:
+    """3-way, with 3, 1 and 2 shots."""
+    episodes = draw(n)
+    return replace(episodes, support_labels=torch.tensor([0, 2, 0, 1, 2, 0]).expand(n, -1))
+
+
+def each(pool: Tensor, episodes: EpisodeBatch):
+    """(support, labels, query) of the episodes, one at a time."""
+    for e in range(len(episodes)):
+        yield pool[episodes.support[e]], episodes.support_labels[e], pool[episodes.query[e]]
+
+
+def lists(*tensors: Tensor) -> list:
+    return [t.tolist() for t in tensors]
+
+
+# Against slow references --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_confident", [1, 2, None])
+def test_bd_cspn_is_the_definition(n_confident):
+    method = METHODS["bd_cspn"](cosine_scale=7.0, n_confident=n_confident, transform="UN")
+    logits = method(FEATURES, uneven(4))
+    for e, (support, labels, query) in enumerate(each(FEATURES, uneven(4))):
+        cosines = bd_cspn_by_loops(*lists(support, labels, query), 3, 7.0, n_confident)
+        assert torch.allclose(logits[e], 7 * torch.tensor(cosines), atol=1e-4)
+
+
+@pytest.mark.parametrize("rectify", [True, False])
+def test_laplacian_shot_is_algorithm_1(rectify):
+    method = METHODS["laplacian_shot"](0.6, n_neighbours=3, n_iterations=5, rectify=rectify, transform="L2N")
+    probabilities = method(FEATURES, uneven(4)).softmax(2)
+    for e, (support, labels, query) in enumerate(each(UNIT, uneven(4))):
+        parts = lists(support, labels, query)
+        prototypes = (
+            rectified_by_loops(*parts, 3, 10.0, None) if rectify else class_means_by_loops(parts[0], parts[1], 3)
+        )
+        expected = laplacian_shot_by_loops(prototypes, parts[2], 0.6, 3, 5)
+        assert torch.allclose(probabilities[e], torch.tensor(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("centering", [True, False])
+def test_pt_map_is_the_definition(centering):
+    options = {"n_steps": 3, "step_size": 0.3, "cost_scale": 8.0, "power": 0.4}
+    plan = METHODS["pt_map"](**options, episode_centering=centering)(FEATURES, uneven(2)).exp()
+    for e, (support, labels, query) in enumerate(each(FEATURES, uneven(2))):
+        expected = pt_map_by_loops(*lists(support, labels, query), 3, **options, centering=centering)
+        assert torch.allclose(plan[e], torch.tensor(expected), atol=1e-4)
+
+
+# name, its options as the reference has them
+INFORMATION = {
+    "tim": {"alpha": 1, "support_weight": 0.3, "marginal": 0.9, "conditional": 0.2, "linear": False},
+    "alpha_tim": {"alpha": 2.5, "support_weight": 0.3, "marginal": 0.9, "conditional": 0.2, "linear": False},
+    "transductive_finetuning": {
+        "alpha": 1,
+        "support_weight": 1.0,
+        "marginal": 0.0,
+        "conditional": 0.7,
+        "linear": True,
+    },
+}
+
+
+def informed(name: str, **options):
+    """The method of INFORMATION's options."""
+    loss = INFORMATION[name]
+    if name == "transductive_finetuning":
+        return METHODS[name](entropy_weight=loss["conditional"], logit_scale=4.0, transform="L2N", **options)
+    if name == "alpha_tim":
+        options["alpha"] = loss["alpha"]
+    return METHODS[name](
+        support_weight=loss["support_weight"],
+        marginal_weight=loss["marginal"],
+        conditional_weight=loss["conditional"],
+        logit_scale=4.0,
+        transform="L2N",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", INFORMATION)
+def test_gradients_by_hand_are_those_of_autograd(name):
+    """In float64, at prototypes that are not at a minimum; entropies of both kinds and cross-entropy all count."""
+    episodes = uneven(2)
+    rows = UNIT.double()[torch.cat([episodes.support, episodes.query], 1)]
+    targets = F.one_hot(episodes.support_labels, 3).mT.double()
+    share = torch.full((2, 1, 12), 1 / 12, dtype=torch.float64)
+    weights = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss = INFORMATION[name]
+    gradient = loss_gradient(
+        weights, rows, targets, share, informed(name).slope, 4.0, loss["support_weight"], loss["linear"]
+    )
+    for e, (support, labels, query) in enumerate(each(UNIT.double(), episodes)):
+        w = weights[e].clone().requires_grad_()
+        information_loss_by_loops(w, support, labels, query, scale=4.0, **loss).backward()
+        assert torch.allclose(gradient[e], w.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", INFORMATION)
+def test_descent_is_adam_on_the_loss(name):
+    episodes = uneven(2)
+    logits = informed(name, n_adaptation_steps=8, lr=0.02)(FEATURES, episodes)
+    start = informed(name, n_adaptation_steps=0)(FEATURES, episodes)
+    loss = INFORMATION[name]
+    for e, (support, labels, query) in enumerate(each(UNIT, episodes)):
+        w = torch.tensor(class_means_by_loops(*lists(support, labels), 3))
+        w = (F.normalize(w) if loss["linear"] else w).requires_grad_()
+        adam = torch.optim.Adam([w], lr=0.02)
+        for _ in range(8):
+            adam.zero_grad()
+            information_loss_by_loops(w, support, labels, query, scale=4.0, **loss).backward()
+            adam.step()
+        expected = torch.tensor(
+            [[z.item() for z in prototype_logits_by_loops(w, x, 4.0, loss["linear"])] for x in query]
+        )
+        assert torch.allclose(logits[e].softmax(1), expected.softmax(1), atol=1e-4)
+        assert not torch.allclose(start[e].softmax(1), expected.softmax(1), atol=1e-2)
+
+
+# What they promise ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TRANSDUCTIVE)
+def test_queries_help_where_one_shot_says_little(name):
+    """Without its queries' part each method is nearest centroid, or close to it: 0.55 here; chance is 0.2."""
+    transform = {} if name == "pt_map" else {"transform": "L2N"}
+    quick = {"n_adaptation_steps": 50, "lr": 0.01} if name in INFORMATION else {}
+    episodes = draw(200, n_shot=1, n_query=12, n_way=5)
+
+    def accuracy(method) -> float:
+        return (method(FEATURES, episodes).argmax(2) == episodes.query_labels).float().mean().item()
+
+    gain = accuracy(METHODS[name](**transform, **quick)) - accuracy(METHODS["nearest_centroid"]("L2N"))
+    assert gain > 0.03
+
+
+def test_the_plan_of_pt_map_is_balanced():
+    episodes = draw(20, n_query=10)
+    plan = METHODS["pt_map"]()(FEATURES, episodes).exp()
+    assert torch.allclose(plan.sum(2), torch.ones(20, 30), atol=1e-5)
+    assert torch.allclose(plan.sum(1), torch.full((20, 3), 10.0), atol=1e-3)
+
+
+def test_imbalanced_queries_cost_pt_map_more_than_alpha_tim():
+    """Veilleux et al. 2021, table 1: queries of Dirichlet shares, alpha = 2."""
+    methods = {
+        "pt_map": METHODS["pt_map"](),
+        "alpha_tim": METHODS["alpha_tim"](n_adaptation_steps=50, lr=0.01, transform="L2N"),
+    }
+    drop = {}
+    for name, method in methods.items():
+        balanced, imbalanced = (
+            (method(FEATURES, episodes).argmax(2) == episodes.query_labels).float().mean().item()
+            for episodes in (draw(200, 2, 12, 5, kind) for kind in ("balanced", "dirichlet:2"))
+        )
+        drop[name] = balanced - imbalanced
+    assert drop["pt_map"] > drop["alpha_tim"] + 0.03, drop
+
+
+def test_power_transform_keeps_signs():
+    values = torch.tensor([[4.0, -9.0, 0.25]])
+    assert torch.allclose(power_transform(values, 0.5), torch.tensor([[2.0, -3.0, 0.5]]), atol=1e-5)
+    assert torch.allclose(power_transform(values, 1.0), values, atol=1e-5)
+
+
+def test_impossible_options_are_told():
+    with pytest.raises(ValueError, match="n_confident is 0: give at least 1, or None for all queries"):
+        METHODS["bd_cspn"](n_confident=0, transform="L2N")
+    with pytest.raises(ValueError, match="n_neighbours is 0: give at least 1, or use nearest centroid"):
+        METHODS["laplacian_shot"](n_neighbours=0, transform="L2N")
+    with pytest.raises(ValueError, match="alpha is 1: it must be above 1; for Shannon's entropies use TIM"):
+        METHODS["alpha_tim"](alpha=1, transform="L2N")
+    with pytest.raises(ValueError, match="step_size is 0: it must be above 0 and at most 1"):
+        METHODS["pt_map"](step_size=0)
+    with pytest.raises(ValueError, match="power is 0: it must be above 0"):
+        METHODS["pt_map"](power=0)
+    for name in set(TRANSDUCTIVE) - {"pt_map"}:
+        with pytest.raises(ValueError, match="CL2N needs center, the mean feature of the base classes"):
+            METHODS[name]()
