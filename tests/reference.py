@@ -240,7 +240,7 @@ def pt_map_by_loops(support, labels, query, n_way, *, n_steps, step_size, cost_s
     prototypes = class_means_by_loops(support, labels, n_way)
     for step in range(n_steps + 1):
         plan = [[math.exp(-cost_scale * _squared_distance(x, p)) for p in prototypes] for x in query]
-        for _ in range(500):
+        for _ in range(4000):
             plan = [[x / sum(row) for x in row] for row in plan]
             totals = [sum(row[k] for row in plan) for k in range(n_way)]
             plan = [[x * len(query) / n_way / t for x, t in zip(row, totals, strict=True)] for row in plan]

@@ -177,16 +177,17 @@ def test_descent_is_adam_on_the_loss(name):
 
 @pytest.mark.parametrize("name", TRANSDUCTIVE)
 def test_queries_help_where_one_shot_says_little(name):
-    """Without its queries' part each method is nearest centroid, or close to it: 0.55 here; chance is 0.2."""
+    """Nearest centroid has 0.77 here, the worst of these 0.80, the best 0.92; a standard error is 0.005."""
+    features, _ = products(1.2)
     transform = {} if name == "pt_map" else {"transform": "L2N"}
     quick = {"n_adaptation_steps": 50, "lr": 0.01} if name in INFORMATION else {}
     episodes = draw(200, n_shot=1, n_query=12, n_way=5)
 
     def accuracy(method) -> float:
-        return (method(FEATURES, episodes).argmax(2) == episodes.query_labels).float().mean().item()
+        return (method(features, episodes).argmax(2) == episodes.query_labels).float().mean().item()
 
     gain = accuracy(METHODS[name](**transform, **quick)) - accuracy(METHODS["nearest_centroid"]("L2N"))
-    assert gain > 0.03
+    assert gain > 0.02
 
 
 def test_the_plan_of_pt_map_is_balanced():
@@ -232,3 +233,88 @@ def test_impossible_options_are_told():
     for name in set(TRANSDUCTIVE) - {"pt_map"}:
         with pytest.raises(ValueError, match="CL2N needs center, the mean feature of the base classes"):
             METHODS[name]()
+
+
+# Against easyfsl 1.5.0, on the same episodes ------------------------------------------------------------------------
+
+
+def easyfsl_logits(model, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """float32 (E, Q, n_way)"""
+    out = []
+    for support, labels, query in each(pool, episodes):
+        model.process_support_set(support, labels)
+        out.append(model(query))
+    return torch.stack(out)
+
+
+@pytest.fixture
+def heads():
+    """easyfsl's methods."""
+    return pytest.importorskip("easyfsl.methods", reason="easyfsl is not installed: pip install easyfsl")
+
+
+def agreement(ours: Tensor, theirs: Tensor) -> float:
+    """Share of queries to which both give the same class."""
+    return (ours.argmax(2) == theirs.argmax(2)).float().mean().item()
+
+
+PEER_EPISODES = draw(30, n_shot=3, n_query=6, n_way=5)
+
+
+def test_bd_cspn_agrees_with_easyfsl(heads):
+    """To 1e-5, with its epsilon of 1 (10 in the paper) and all queries in the prototypes (the paper's surest Z)."""
+    theirs = easyfsl_logits(heads.BDCSPN(), FEATURES, PEER_EPISODES)
+    ours = METHODS["bd_cspn"](cosine_scale=1.0, n_confident=None, transform="UN")(FEATURES, PEER_EPISODES)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_laplacian_shot_agrees_with_easyfsl(heads):
+    """To 1e-3 in probability, since it stops early; with the prototypes of its BD-CSPN. Its knn counts the query."""
+    theirs = easyfsl_logits(heads.LaplacianShot(feature_normalization=2.0), FEATURES, PEER_EPISODES)
+    ours = METHODS["laplacian_shot"](cosine_scale=1.0, transform="L2N")(FEATURES, PEER_EPISODES)
+    assert torch.allclose(ours.softmax(2), theirs, atol=1e-3)
+
+
+PEER_TIM = {"fine_tuning_steps": 20, "fine_tuning_lr": 0.01, "feature_normalization": 2.0}
+
+
+def test_tim_agrees_with_easyfsl(heads):
+    """easyfsl has cosines in the place of the paper's distances (equation 1). Put right, it agrees to 1e-4."""
+
+    class PaperTIM(heads.TIM):
+        def cosine_distance_to_prototypes(self, samples):
+            return -0.5 * (samples[:, None] - self.prototypes).square().sum(2)
+
+    method = METHODS["tim"](20, lr=0.01, logit_scale=10.0, support_weight=1.0, transform="L2N")
+    ours = method(FEATURES, PEER_EPISODES)
+    theirs = easyfsl_logits(PaperTIM(use_softmax=True, **PEER_TIM), FEATURES, PEER_EPISODES)
+    assert torch.allclose(ours.softmax(2), theirs, atol=1e-4)
+    assert agreement(ours, easyfsl_logits(heads.TIM(**PEER_TIM), FEATURES, PEER_EPISODES)) > 0.93
+
+
+def test_transductive_finetuning_agrees_with_easyfsl(heads):
+    """easyfsl has negative distances, not squared, in the place of a linear head. With that, it agrees to 1e-4."""
+
+    class LinearFinetuning(heads.TransductiveFinetuning):
+        def process_support_set(self, support_images, support_labels):
+            super().process_support_set(support_images, support_labels)
+            self.prototypes = F.normalize(self.prototypes)
+
+        def l2_distance_to_prototypes(self, samples):
+            return samples @ self.prototypes.T
+
+    options = PEER_TIM | {"temperature": 10.0}
+    ours = METHODS["transductive_finetuning"](20, lr=0.01, transform="L2N")(FEATURES, PEER_EPISODES)
+    theirs = easyfsl_logits(LinearFinetuning(use_softmax=True, **options), FEATURES, PEER_EPISODES)
+    assert torch.allclose(ours.softmax(2), theirs, atol=1e-4)
+    plain = easyfsl_logits(heads.TransductiveFinetuning(**options), FEATURES, PEER_EPISODES)
+    assert agreement(ours, plain) > 0.9
+
+
+def test_pt_map_agrees_with_easyfsl(heads):
+    """To 1e-4 in probability, on features that are transformed before: its own transform lacks the projection onto the
+    unit sphere (equation 1) and the centring of the authors' code, and sets negative features to 0."""
+    features = F.normalize(FEATURES.relu().sqrt())
+    theirs = easyfsl_logits(heads.PTMAP(power_factor=1.0), features, PEER_EPISODES)
+    ours = METHODS["pt_map"](n_steps=10, power=1.0, episode_centering=False)(features, PEER_EPISODES)
+    assert torch.allclose(ours.exp(), theirs, atol=1e-4)
