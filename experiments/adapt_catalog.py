@@ -78,9 +78,9 @@ def main(args: Args) -> int:
 
     from fewshot_prod.catalog import CatalogError, load_catalog
     from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.cells import build_method
     from fewshot_prod.episodes import EpisodeBatch
     from fewshot_prod.features import embed
+    from fewshot_prod.pools import build_method
 
     prepared, catalog = pretrained(args)
     columns = args.columns.options()

@@ -57,8 +57,9 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.cells import Setting, measure_table
+    from fewshot_prod.cells import measure_table
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
+    from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
     from fewshot_prod.splits import default_split

@@ -61,8 +61,9 @@ def figure_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import Setting, measure_table
+    from fewshot_prod.cells import measure_table
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
+    from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
 

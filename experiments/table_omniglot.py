@@ -117,7 +117,8 @@ def beside_published(records: Iterable[Record]) -> str:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import Setting, measure_table
+    from fewshot_prod.cells import measure_table
+    from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
     from fewshot_prod.splits import PARTS

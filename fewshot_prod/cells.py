@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
-from fewshot_prod.features import cached_features
-from fewshot_prod.methods import METHODS
+from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.provenance import device_name
-from fewshot_prod.recipes import Prepared, prepare_encoder
+from fewshot_prod.recipes import prepare_encoder
 from fewshot_prod.results import (
     Record,
     append_record,
@@ -31,9 +28,6 @@ from fewshot_prod.results import (
     save_episode_accuracy,
 )
 from fewshot_prod.splits import Split
-
-HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
-CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
 
 
 @dataclass(frozen=True)
@@ -57,97 +51,6 @@ class Row:
     n_ways: tuple[int | str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Columns of a table: what an episode is.
-
-    Args:
-        n_way: classes, or "all" novel ones at once.
-        n_shot: labelled products a class.
-        n_query: queries a class.
-        query_distribution: see :class:`EpisodeSampler`.
-        domain: the values of the catalog's column "split" that support and query come from, such as
-            ("train", "test"); None: from everywhere.
-    """
-
-    n_way: int | str
-    n_shot: int
-    n_query: int = 15
-    query_distribution: str = "balanced"
-    domain: tuple[str, str] | None = None
-
-    def __str__(self) -> str:
-        way = "all-way" if self.n_way == "all" else f"{self.n_way}-way"
-        imbalanced = "" if self.query_distribution == "balanced" else " imbalanced"
-        return f"{way} {self.n_shot}-shot{imbalanced}" + (f" {self.domain_name}" if self.domain else "")
-
-    @property
-    def domain_name(self) -> str | None:
-        """How records and tables call the domain."""
-        return " to ".join(self.domain) if self.domain else None
-
-
-class Pools:
-    """The novel products as one encoder sees them, embedded or read when first asked for."""
-
-    def __init__(self, prepared: Prepared, catalog: Catalog, split: Split) -> None:
-        self.prepared, self.catalog, self.split = prepared, catalog, split
-        self._made: dict[str, Any] = {}
-
-    def novel_inputs(self) -> Any:
-        return self._once("inputs", lambda: self.prepared.inputs(self.split.select(self.catalog, "novel")))
-
-    def novel_features(self) -> Tensor:
-        return self._once("features", lambda: self._embed("novel", self.novel_inputs()))
-
-    def center(self) -> Tensor:
-        """Mean feature of the base classes, float32 (D,)."""
-        return self._once("center", self._center)
-
-    def _center(self) -> Tensor:
-        sample = self.split.select(self.catalog, "base").take_evenly(CENTER_PRODUCTS)
-        return self._embed("base", self.prepared.inputs(sample)).mean(0)
-
-    def _embed(self, part: str, inputs: Any) -> Tensor:
-        facts = self.prepared.facts
-        key = [part, self.catalog.fingerprint, self.split.fingerprint, facts["image_size"], facts["masked_classes"]]
-        flip = self.catalog.name not in HANDED
-        return cached_features(
-            self.prepared.encoder, inputs, inputs_key=str(key), flip=flip, precision=facts["precision"]
-        )
-
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
-
-
-def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
-    """A method ready for ``prepared``'s encoder: what it was meta-trained with, then ``options``.
-
-    Raises:
-        ValueError: for an unknown method.
-    """
-    if name not in METHODS:
-        raise ValueError(f"no method {name!r}; there are {', '.join(METHODS)}")
-    method = METHODS[name]
-    known = {f.name for f in fields(getattr(method, "func", method))}
-    arguments = {k: v for k, v in prepared.facts["head"].items() if k in known} | options
-    if "encoder" in known:
-        arguments["encoder"] = prepared.encoder
-    if "transform" in known:
-        arguments["center"] = center()
-    if "precision" in known:
-        arguments.setdefault("precision", prepared.facts["precision"])
-    return method(**arguments)
-
-
-def hyperparameters(method: Any) -> dict[str, Any]:
-    """The plain fields of a method, as they stand in its record."""
-    values = {f.name: getattr(method, f.name) for f in fields(method)}
-    return {k: v for k, v in values.items() if v is None or isinstance(v, (bool, int, float, str, list, tuple))}
-
-
 def measure_table(
     experiment: str,
     rows: Sequence[Row],
@@ -161,6 +64,7 @@ def measure_table(
     n_episodes: int = 10_000,
     n_episodes_adapting: int = 200,
     episode_seed: int = 0,
+    part: str = "novel",
     overrides: dict[str, Any] | None = None,
     report: Callable[[str], None] = print,
 ) -> list[str]:
@@ -171,6 +75,7 @@ def measure_table(
         runs: folder of trained encoders and per-episode accuracies.
         n_episodes: of feature methods.
         n_episodes_adapting: of adapting methods, the first ones of the same sequence.
+        part: the classes that episodes are of: "novel", or "validation" to choose hyperparameters on.
         overrides: training options that win over the recipes' (for smoke runs).
 
     Returns:
@@ -188,7 +93,7 @@ def measure_table(
             try:
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
-                    pools[row.recipe] = Pools(prepared, catalog, split)
+                    pools[row.recipe] = Pools(prepared, catalog, split, part)
                 pool = pools[row.recipe]
                 method = build_method(row.method, pool.prepared, pool.center, **row.options)
             except Exception as error:
@@ -201,7 +106,7 @@ def measure_table(
                     continue
                 where = f"[{count}/{total}] seed {seed}  {row.name}  {setting}"
                 try:
-                    sampler = novel_sampler(catalog, split, setting, episode_seed)
+                    sampler = episode_sampler(catalog, split, setting, episode_seed, part)
                 except ValueError as error:
                     report(f"{where}: not possible here: {error}")
                     continue
@@ -213,8 +118,7 @@ def measure_table(
                     report(f"{where}: done before")
                     continue
                 try:
-                    inputs = pool.novel_features() if method.needs == "features" else pool.novel_inputs()
-                    scores = evaluate(method, inputs, sampler, n, progress=heartbeat(where, report))
+                    scores = evaluate(method, pool.of(method), sampler, n, progress=heartbeat(where, report))
                     record = finish(planned, scores, pool, sampler)
                     save_episode_accuracy(episodes_folder, key, scores.accuracy, sampler.n_way * sampler.n_query)
                     append_record(results, record)
@@ -236,22 +140,6 @@ def measure_table(
     return failures
 
 
-def novel_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int) -> EpisodeSampler:
-    """Episodes over the products of the split's novel categories; see :class:`EpisodeSampler` for errors."""
-    novel = split.select(catalog, "novel")
-    rows = [(novel.frame["split"] == part).to_numpy() for part in setting.domain or ()]
-    return EpisodeSampler(
-        novel.category_ids,
-        novel.groups,
-        n_way=setting.n_way,
-        n_shot=setting.n_shot,
-        n_query=setting.n_query,
-        seed=seed,
-        query_distribution=setting.query_distribution,
-        **dict(zip(("support_rows", "query_rows"), rows, strict=False)),
-    )
-
-
 def describe(
     experiment: str, row: Row, setting: Setting, method: Any, pool: Pools, seed: int, n_episodes: int, episode_seed: int
 ) -> Record:
@@ -260,7 +148,7 @@ def describe(
     return cell(
         experiment=experiment,
         catalog=pool.catalog.name,
-        split=pool.split.name,
+        split=pool.split.name if pool.part == "novel" else f"{pool.split.name}, {pool.part} classes",
         method=row.method,
         encoder=row.recipe.replace("_masked", ""),  # masking is a column
         fusion=(encoder.config.get("fusion") or {}).get("kind"),
@@ -288,7 +176,7 @@ def describe(
 def finish(planned: Record, scores: EpisodeScores, pool: Pools, sampler: EpisodeSampler) -> Record:
     """The record of a measured cell."""
     mean, half = mean_ci95(scores.accuracy)
-    names = pool.split.select(pool.catalog, "novel").categories
+    names = pool.split.select(pool.catalog, pool.part).categories
     return measured(
         planned,
         accuracy=mean,

@@ -142,19 +142,19 @@ def evaluate_checkpoint(
         episodes: How many episodes.
         episode_seed: Other seeds draw other episodes.
     """
-    from fewshot_prod.cells import Pools, Setting, build_method, novel_sampler
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
+    from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
     from fewshot_prod.recipes import Prepared
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = build_method(method, pools.prepared, pools.center)
-    pool = pools.novel_features() if built.needs == "features" else pools.novel_inputs()
+    pool = pools.of(built)
     for way in ways:
         for shot in shots:
             setting = Setting(way if way == "all" else int(way), shot)
-            scores = evaluate(built, pool, novel_sampler(catalog, split, setting, episode_seed), episodes)
+            scores = evaluate(built, pool, episode_sampler(catalog, split, setting, episode_seed), episodes)
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({episodes} episodes, {scores.seconds:.1f} s)")
 

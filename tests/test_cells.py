@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fewshot_prod.catalog import load_catalog
-from fewshot_prod.cells import Row, Setting, measure_table, novel_sampler
+from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.pools import Setting, episode_sampler
 from fewshot_prod.recipes import RECIPES, SMOKE, prepare_encoder, take_over
 from fewshot_prod.results import load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split
@@ -118,7 +119,7 @@ def test_support_and_query_may_come_from_two_parts_of_the_catalog(catalog, tmp_p
     marked = catalog.take(np.arange(len(catalog)))
     marked.frame["split"] = np.where(np.arange(len(catalog)) % 2, "train", "test")
     split = default_split(marked)
-    sampler = novel_sampler(marked, split, Setting(5, 1, 3, domain=("train", "test")), seed=0)
+    sampler = episode_sampler(marked, split, Setting(5, 1, 3, domain=("train", "test")), seed=0)
     episodes, parts = sampler.sample(0, 20), split.select(marked, "novel").frame["split"].to_numpy()
     assert set(parts[episodes.support.numpy().ravel()]) == {"train"}
     assert set(parts[episodes.query.numpy().ravel()]) == {"test"}

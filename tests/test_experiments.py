@@ -70,6 +70,18 @@ def test_smoke_of_the_tables(script, tmp_path):
     assert len({r["method"] for r in read_records(results) if r["kind"] == "cell"}) == 7
 
 
+def test_options_are_selected_on_validation_classes(tmp_path):
+    done = run("select_options.py", "--smoke", "--grid", "l2=0.1,1000", "transform=L2N", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path / "runs" / "smoke" / "select.jsonl")
+    assert {r["split"] for r in records} == {"synthetic_random, validation classes"}
+    assert {r["config"]["method"]["l2"] for r in records} == {0.1, 1000}
+    best, worst = done.stdout.splitlines()[-2:]
+    assert float(best.split()[0]) >= float(worst.split()[0]) and "l2=" in best and "transform=L2N" in worst
+    wrong = run("select_options.py", "--smoke", "--grid", "l2", cwd=tmp_path)
+    assert wrong.returncode == 1 and "write an option and its values" in wrong.stderr
+
+
 def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
     """Drawings of noise under the names that the smoke run keeps: 20 characters of each part."""
     (tmp_path / "data").symlink_to(ROOT / "data")

@@ -1,0 +1,136 @@
+"""What methods are evaluated on: the products of a split's part as an encoder sees them, and episodes over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from fewshot_prod.catalog import Catalog
+from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.features import cached_features
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods import METHODS
+from fewshot_prod.recipes import Prepared
+from fewshot_prod.splits import Split
+
+HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
+CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Columns of a table: what an episode is.
+
+    Args:
+        n_way: classes, or "all" novel ones at once.
+        n_shot: labelled products a class.
+        n_query: queries a class.
+        query_distribution: see :class:`EpisodeSampler`.
+        domain: the values of the catalog's column "split" that support and query come from, such as
+            ("train", "test"); None: from everywhere.
+    """
+
+    n_way: int | str
+    n_shot: int
+    n_query: int = 15
+    query_distribution: str = "balanced"
+    domain: tuple[str, str] | None = None
+
+    def __str__(self) -> str:
+        way = "all-way" if self.n_way == "all" else f"{self.n_way}-way"
+        imbalanced = "" if self.query_distribution == "balanced" else " imbalanced"
+        return f"{way} {self.n_shot}-shot{imbalanced}" + (f" {self.domain_name}" if self.domain else "")
+
+    @property
+    def domain_name(self) -> str | None:
+        """How records and tables call the domain."""
+        return " to ".join(self.domain) if self.domain else None
+
+
+def episode_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int, part: str = "novel") -> EpisodeSampler:
+    """Episodes over the products of one part of the split; see :class:`EpisodeSampler` for errors."""
+    products = split.select(catalog, part)
+    rows = [(products.frame["split"] == name).to_numpy() for name in setting.domain or ()]
+    return EpisodeSampler(
+        products.category_ids,
+        products.groups,
+        n_way=setting.n_way,
+        n_shot=setting.n_shot,
+        n_query=setting.n_query,
+        seed=seed,
+        query_distribution=setting.query_distribution,
+        **dict(zip(("support_rows", "query_rows"), rows, strict=False)),
+    )
+
+
+class Pools:
+    """The novel products as one encoder sees them, embedded or read when first asked for.
+
+    Args:
+        part: "novel", or "validation" to choose hyperparameters on.
+    """
+
+    def __init__(self, prepared: Prepared, catalog: Catalog, split: Split, part: str = "novel") -> None:
+        self.prepared, self.catalog, self.split, self.part = prepared, catalog, split, part
+        self._made: dict[str, Any] = {}
+
+    def of(self, method: Any) -> Any:
+        """What ``method`` needs: float32 features (N, D), or ProductInputs."""
+        return self.features() if method.needs == "features" else self.inputs()
+
+    def inputs(self) -> ProductInputs:
+        return self._once("inputs", lambda: self.prepared.inputs(self.split.select(self.catalog, self.part)))
+
+    def features(self) -> Tensor:
+        """float32 (N, D)."""
+        return self._once("features", lambda: self._embed(self.part, self.inputs()))
+
+    def center(self) -> Tensor:
+        """Mean feature of the base classes, float32 (D,)."""
+        return self._once("center", self._center)
+
+    def _center(self) -> Tensor:
+        sample = self.split.select(self.catalog, "base").take_evenly(CENTER_PRODUCTS)
+        return self._embed("base", self.prepared.inputs(sample)).mean(0)
+
+    def _embed(self, part: str, inputs: ProductInputs) -> Tensor:
+        facts = self.prepared.facts
+        key = [part, self.catalog.fingerprint, self.split.fingerprint, facts["image_size"], facts["masked_classes"]]
+        flip = self.catalog.name not in HANDED
+        return cached_features(
+            self.prepared.encoder, inputs, inputs_key=str(key), flip=flip, precision=facts["precision"]
+        )
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+
+def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
+    """A method ready for ``prepared``'s encoder: what it was meta-trained with, then ``options``.
+
+    Raises:
+        ValueError: for an unknown method.
+    """
+    if name not in METHODS:
+        raise ValueError(f"no method {name!r}; there are {', '.join(METHODS)}")
+    method = METHODS[name]
+    known = {f.name for f in fields(getattr(method, "func", method))}
+    arguments = {k: v for k, v in prepared.facts["head"].items() if k in known} | options
+    if "encoder" in known:
+        arguments["encoder"] = prepared.encoder
+    if "transform" in known:
+        arguments["center"] = center()
+    if "precision" in known:
+        arguments.setdefault("precision", prepared.facts["precision"])
+    return method(**arguments)
+
+
+def hyperparameters(method: Any) -> dict[str, Any]:
+    """The plain fields of a method, as they stand in its record."""
+    values = {f.name: getattr(method, f.name) for f in fields(method)}
+    return {k: v for k, v in values.items() if v is None or isinstance(v, (bool, int, float, str, list, tuple))}
