@@ -6,9 +6,9 @@ Prints:    episodes/s of all sides (medians over alternating rounds after a warm
 Expected:  a ratio of at least 20
 Reading:   24 classes of 300 products with 640 features, 5-way 5-shot 15-query. Ours is ``evaluate`` over all
            episodes, easyfsl's is ``easyfsl.utils.evaluate`` over the first ones of them, with a DataLoader and its own
-           collate function (easyfsl_peers.py). The ratio is to that. Below it stands what easyfsl does when it is handed
-           tensors that are gathered by our indices instead, without DataLoader and collating. Nobody's time includes
-           drawing. The accuracies must agree.
+           collate function (easyfsl_peers.py). The ratio is to that. Below it stands what easyfsl does when it is
+           handed tensors that are gathered by our indices instead, without DataLoader and collating. Nobody's time
+           includes drawing. The accuracies must agree.
 """
 
 from __future__ import annotations

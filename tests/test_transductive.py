@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +23,10 @@ from torch import Tensor
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.prototype_descent import loss_gradient
+from fewshot_prod.methods.pt_map import balanced_plan
 from fewshot_prod.methods.transforms import power_transform
 
+REASON = "easyfsl is not installed: pip install -c constraints.txt easyfsl"
 TRANSDUCTIVE = ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
 
 
@@ -250,7 +253,13 @@ def easyfsl_logits(model, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
 @pytest.fixture
 def heads():
     """easyfsl's methods."""
-    return pytest.importorskip("easyfsl.methods", reason="easyfsl is not installed: pip install easyfsl")
+    return pytest.importorskip("easyfsl.methods", reason=REASON)
+
+
+@pytest.fixture
+def put_right(heads):
+    """The ones of benchmarks/easyfsl_peers.py."""
+    return importlib.import_module("easyfsl_peers")
 
 
 def agreement(ours: Tensor, theirs: Tensor) -> float:
@@ -258,6 +267,16 @@ def agreement(ours: Tensor, theirs: Tensor) -> float:
     return (ours.argmax(2) == theirs.argmax(2)).float().mean().item()
 
 
+METHODS_OF_EASYFSL = (
+    "nearest_centroid",
+    "prototypical",
+    "matching",
+    "bd_cspn",
+    "laplacian_shot",
+    "tim",
+    "transductive_finetuning",
+    "pt_map",
+)
 PEER_EPISODES = draw(30, n_shot=3, n_query=6, n_way=5)
 
 
@@ -278,34 +297,20 @@ def test_laplacian_shot_agrees_with_easyfsl(heads):
 PEER_TIM = {"fine_tuning_steps": 20, "fine_tuning_lr": 0.01, "feature_normalization": 2.0}
 
 
-def test_tim_agrees_with_easyfsl(heads):
+def test_tim_agrees_with_easyfsl(heads, put_right):
     """easyfsl has cosines in the place of the paper's distances (equation 1). Put right, it agrees to 1e-4."""
-
-    class PaperTIM(heads.TIM):
-        def cosine_distance_to_prototypes(self, samples):
-            return -0.5 * (samples[:, None] - self.prototypes).square().sum(2)
-
     method = METHODS["tim"](20, lr=0.01, logit_scale=10.0, support_weight=1.0, transform="L2N")
     ours = method(FEATURES, PEER_EPISODES)
-    theirs = easyfsl_logits(PaperTIM(use_softmax=True, **PEER_TIM), FEATURES, PEER_EPISODES)
+    theirs = easyfsl_logits(put_right.PaperTIM(use_softmax=True, **PEER_TIM), FEATURES, PEER_EPISODES)
     assert torch.allclose(ours.softmax(2), theirs, atol=1e-4)
     assert agreement(ours, easyfsl_logits(heads.TIM(**PEER_TIM), FEATURES, PEER_EPISODES)) > 0.93
 
 
-def test_transductive_finetuning_agrees_with_easyfsl(heads):
+def test_transductive_finetuning_agrees_with_easyfsl(heads, put_right):
     """easyfsl has negative distances, not squared, in the place of a linear head. With that, it agrees to 1e-4."""
-
-    class LinearFinetuning(heads.TransductiveFinetuning):
-        def process_support_set(self, support_images, support_labels):
-            super().process_support_set(support_images, support_labels)
-            self.prototypes = F.normalize(self.prototypes)
-
-        def l2_distance_to_prototypes(self, samples):
-            return samples @ self.prototypes.T
-
     options = PEER_TIM | {"temperature": 10.0}
     ours = METHODS["transductive_finetuning"](20, lr=0.01, transform="L2N")(FEATURES, PEER_EPISODES)
-    theirs = easyfsl_logits(LinearFinetuning(use_softmax=True, **options), FEATURES, PEER_EPISODES)
+    theirs = easyfsl_logits(put_right.LinearFinetuning(use_softmax=True, **options), FEATURES, PEER_EPISODES)
     assert torch.allclose(ours.softmax(2), theirs, atol=1e-4)
     plain = easyfsl_logits(heads.TransductiveFinetuning(**options), FEATURES, PEER_EPISODES)
     assert agreement(ours, plain) > 0.9
@@ -318,3 +323,22 @@ def test_pt_map_agrees_with_easyfsl(heads):
     theirs = easyfsl_logits(heads.PTMAP(power_factor=1.0), features, PEER_EPISODES)
     ours = METHODS["pt_map"](n_steps=10, power=1.0, episode_centering=False)(features, PEER_EPISODES)
     assert torch.allclose(ours.exp(), theirs, atol=1e-4)
+
+
+def test_every_method_of_the_benchmark_gives_equal_answers(put_right, capsys):
+    """Which the script itself asserts: matching, prototypical and nearest centroid too."""
+    benchmark = importlib.import_module("methods_vs_easyfsl")
+    benchmark.main(benchmark.Args(smoke=True, threads=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("ratio: ")
+    assert [line.split()[0] for line in lines[1:-1]] == [name for name in METHODS_OF_EASYFSL if name in METHODS]
+
+
+def test_balanced_plans_where_classes_are_far_apart():
+    """All 30 queries are nearest to class 0, by margins of 40 to 60: Sinkhorn's iterations do not get there."""
+    cost = torch.cat(
+        [torch.zeros(4, 1, 30), 40 + 20 * torch.rand(4, 2, 30, generator=torch.Generator().manual_seed(0))], 1
+    )
+    log_plan, _ = balanced_plan(cost, torch.ones(4, 1, 30), torch.zeros(4, 3, 1))
+    assert torch.allclose(log_plan.exp().sum(2), torch.full((4, 3), 10.0), atol=1e-3)
+    assert torch.allclose(log_plan.exp().sum(1), torch.ones(4, 30), atol=1e-5)

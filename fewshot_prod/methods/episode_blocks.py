@@ -18,7 +18,7 @@ Solve = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
-def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve, block_bytes: int = 2**21) -> Tensor:
+def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tensor:
     """Query logits that ``solve`` finds from the features of support and queries together.
 
     Args:
@@ -26,8 +26,6 @@ def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve, block_by
         solve: from ``rows``, float32 (B, S + Q, D), the support's features and then the queries', which it may
             change; ``targets``, float32 (B, n_way, S), one-hot, zero where padded; and ``share``, float32 (B, 1, Q),
             one over the number of an episode's queries, zero where padded; to logits, float32 (B, n_way, Q).
-        block_bytes: of features in a block on a CPU; what its second-level cache holds suits solvers that read them
-            again and again, more those that read them once. A GPU gets large blocks.
 
     Returns:
         float32 (E, Q, n_way), without gradients: these methods are solved by iterations that are not trained through.
@@ -49,7 +47,8 @@ def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve, block_by
     if episodes.query_mask is not None:
         share = episodes.query_mask[:, None].to(pool.dtype)
         share = share / share.sum(2, keepdim=True)
-    block_bytes = block_bytes if pool.device.type == "cpu" else 2**30
+    # Few enough that a CPU's last-level cache holds the features, many enough that small operations are worth a call.
+    block_bytes = 2**23 if pool.device.type == "cpu" else 2**30
     block = max(1, block_bytes // (index.shape[1] * pool.shape[1] * pool.element_size()))
     buffer = pool.new_empty(block, index.shape[1], pool.shape[1])
     out = pool.new_empty(n, q, episodes.n_way)

@@ -70,18 +70,20 @@ class LaplacianShot:
             prototypes = support_means(rows, targets)
         # -a_q without the query's own square, which no softmax over classes sees
         unary = torch.baddbmm(-prototypes.square().sum(2, keepdim=True), prototypes, query.mT, alpha=2)
-        neighbours = self._neighbours(query, share)  # (B, Q, Q)
+        neighbours, weights = self._neighbours(query, share)
         logits = unary
         for _ in range(self.n_iterations):
-            logits = torch.baddbmm(unary, logits.softmax(1), neighbours, alpha=self.laplacian_weight)
+            agreement = logits.softmax(1).gather(2, neighbours.expand(-1, targets.shape[1], -1)).mul_(weights)
+            logits = unary + agreement.unflatten(2, (-1, query.shape[1])).sum(2)
         return logits
 
-    def _neighbours(self, query: Tensor, share: Tensor) -> Tensor:
-        """1 at (p, q) where p is one of the nearest to q, else 0: the paper's w, transposed."""
-        squares = query.square().sum(2)[:, None]  # (B, 1, Q)
+    def _neighbours(self, query: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the first neighbour of every query, then of the second, and so on: positions among the queries, int64
+        (B, 1, k Q), and lambda, or 0 where there is no such neighbour."""
+        squares = torch.linalg.vector_norm(query, dim=2).square()[:, None]  # (B, 1, Q)
         nearness = torch.baddbmm(-squares, query, query.mT, alpha=2)  # -|q - p|^2 at (q, p), but for q's own square
         nearness.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
         nearness.masked_fill_(share == 0, -torch.inf)
         best = nearness.topk(min(self.n_neighbours, query.shape[1] - 1), dim=2)
-        found = (best.values > -torch.inf).to(query.dtype)
-        return torch.zeros_like(nearness).scatter_(2, best.indices, found).mT
+        weights = self.laplacian_weight * (best.values > -torch.inf)
+        return best.indices.mT.flatten(1)[:, None], weights.mT.flatten(1)[:, None]

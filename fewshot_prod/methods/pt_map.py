@@ -59,7 +59,7 @@ class PTMAP:
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
         features = F.normalize(power_transform(pool, self.power), dim=1)
-        return solve_in_blocks(features, episodes, self._solve, block_bytes=2**24)
+        return solve_in_blocks(features, episodes, self._solve)
 
     def _solve(self, rows: Tensor, targets: Tensor, share: Tensor) -> Tensor:
         n_support = targets.shape[2]
@@ -91,7 +91,7 @@ def balanced_plan(cost: Tensor, mask: Tensor, potential: Tensor) -> tuple[Tensor
 
     The potentials minimise a convex function, the sum over queries of log sum exp(potential - cost), less the mean
     potential's share (the semi-dual of Cuturi 2013). Newton's steps are shortened as Sun & Tran-Dinh 2019
-    ("Generalized self-concordant functions", equation 12) have it, so that each lowers the function, from any start.
+    ("Generalized self-concordant functions") have it, so that each lowers the function, from any start.
 
     Args:
         cost: float32 (B, n_way, Q).
