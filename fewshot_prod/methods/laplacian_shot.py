@@ -84,6 +84,10 @@ class LaplacianShot:
         nearness = torch.baddbmm(-squares, query, query.mT, alpha=2)  # -|q - p|^2 at (q, p), but for q's own square
         nearness.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
         nearness.masked_fill_(share == 0, -torch.inf)
-        best = nearness.topk(min(self.n_neighbours, query.shape[1] - 1), dim=2)
-        weights = self.laplacian_weight * (best.values > -torch.inf)
-        return best.indices.mT.flatten(1)[:, None], weights.mT.flatten(1)[:, None]
+        positions, weights = [], []
+        for _ in range(min(self.n_neighbours, query.shape[1])):  # few: quicker than to sort
+            best = nearness.max(2)
+            positions.append(best.indices)
+            weights.append(self.laplacian_weight * (best.values > -torch.inf))
+            nearness.scatter_(2, best.indices[..., None], -torch.inf)
+        return torch.cat(positions, 1)[:, None], torch.cat(weights, 1)[:, None]

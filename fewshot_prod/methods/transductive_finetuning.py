@@ -34,7 +34,8 @@ class TransductiveFinetuning:
 
     Differs from the paper: the head alone is trained, on frozen features, and with it falls the paper's second head on
     top of the base classes' logits; no bias (the paper's starts at 0); a fixed logit scale on transformed features;
-    full batches of the support. The paper's 25 epochs at 5e-5 barely move a head alone, so steps and lr are not its.
+    full batches of the support. The paper's 25 epochs at 5e-5 barely move a head alone: these steps, lr and logit
+    scale do as well as any tried on fashion's validation classes.
     """
 
     n_adaptation_steps: int = 50
