@@ -1,14 +1,14 @@
 """Evaluation of ProtoNet on cached features against easyfsl 1.5.0, on the same features and pre-drawn episodes.
 
-Command:   .venv/bin/pip install easyfsl && .venv/bin/python benchmarks/episode_evaluation.py
+Command:   .venv/bin/python benchmarks/episode_evaluation.py
 Takes:     under a minute on 2 CPU cores
 Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: 26.4``
 Expected:  a ratio of at least 20
 Reading:   24 classes of 300 products with 640 features, 5-way 5-shot 15-query. Ours is ``evaluate`` over all
-           episodes, easyfsl's is ``easyfsl.utils.evaluate`` over the first ones of them. Its sampler does not run on
-           torch 2.14, so a DataLoader gets the indices as a batch sampler, with easyfsl's own collate function. The
-           ratio is to that. Below it stands what easyfsl does when it is handed tensors that are gathered by our
-           indices instead, without DataLoader and collating. Nobody's time includes drawing. The accuracies must agree.
+           episodes, easyfsl's is ``easyfsl.utils.evaluate`` over the first ones of them, with a DataLoader and its own
+           collate function (easyfsl_peers.py). The ratio is to that. Below it stands what easyfsl does when it is
+           handed tensors that are gathered by our indices instead, without DataLoader and collating. Nobody's time
+           includes drawing. The accuracies must agree.
 """
 
 from __future__ import annotations
@@ -43,17 +43,6 @@ class Args:
     """Of features and episodes."""
 
 
-class Drawn:
-    """Episodes drawn before, in the place of a sampler."""
-
-    def __init__(self, episodes: EpisodeBatch) -> None:
-        self.episodes = episodes
-
-    def sample(self, start: int, stop: int) -> EpisodeBatch:
-        """Episodes ``start`` to ``stop - 1``."""
-        return self.episodes[start:stop]
-
-
 class Gathered:
     """easyfsl's tuples, gathered when asked for."""
 
@@ -71,28 +60,12 @@ class Gathered:
             yield self.features[support], support_labels, self.features[query], query_labels, []
 
 
-def loader(features: Tensor, categories: Tensor, episodes: EpisodeBatch, n_shot: int, n_query: int) -> Any:
-    """A DataLoader that collates the episodes as easyfsl does: each class's support, then its queries."""
-    import torch
-    from easyfsl.samplers import TaskSampler
-    from torch.utils.data import DataLoader, TensorDataset
-
-    sampler = TaskSampler.__new__(TaskSampler)  # its __init__ fails; collating needs these three alone
-    sampler.n_way, sampler.n_shot, sampler.n_query = episodes.n_way, n_shot, n_query
-    by_class = episodes.query.gather(1, episodes.query_labels.argsort(dim=1, stable=True))
-    rows = [part.unflatten(1, (episodes.n_way, -1)) for part in (episodes.support, by_class)]
-    return DataLoader(
-        TensorDataset(features, categories),
-        batch_sampler=torch.cat(rows, 2).flatten(1).tolist(),
-        collate_fn=sampler.episodic_collate_fn,
-    )
-
-
 def main(args: Args) -> None:
     """Time all sides in turn and print the medians."""
     import easyfsl.utils
     import torch
     from easyfsl.methods import PrototypicalNetworks
+    from easyfsl_peers import Drawn, loader, synthetic_features
 
     from fewshot_prod.episodes import EpisodeSampler
     from fewshot_prod.evaluation import evaluate
@@ -101,10 +74,7 @@ def main(args: Args) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     print(f"{torch.get_num_threads()} threads")
-    generator = torch.Generator().manual_seed(args.seed)
-    categories = torch.arange(24).repeat_interleave(300)
-    features = 0.15 * torch.randn(24, 640, generator=generator)[categories]
-    features += torch.randn(len(categories), 640, generator=generator)
+    features, categories = synthetic_features(300, 640, args.seed)
     n_shot, n_query = 5, 15
     sampler = EpisodeSampler(
         categories, torch.arange(len(categories)), n_way=5, n_shot=n_shot, n_query=n_query, seed=args.seed

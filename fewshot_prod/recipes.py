@@ -7,8 +7,10 @@ A recipe may start from another one's weights. Trained encoders are kept under
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +292,8 @@ def prepare_encoder(
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage
 
+        # A run that was stopped under other settings must not stand in this one's way.
+        unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(
             encoder,
@@ -298,7 +302,7 @@ def prepare_encoder(
             **options,
             validation=chooser,
             seed=seed,
-            run_dir=folder,
+            run_dir=unfinished,
             fabric=launch_fabric(precision=facts["precision"]),
             report=lambda line: report(f"  {name} seed {seed}: {line}"),
         )
@@ -311,7 +315,8 @@ def prepare_encoder(
             sources[0] if sources[0] and sources[1] in sources[0] else ", ".join(filter(None, sources))
         )
     save_checkpoint(folder / "encoder", encoder, facts)
-    (folder / "state.pt").unlink(missing_ok=True)
+    for left in folder.glob("unfinished-*"):
+        shutil.rmtree(left)
     return Prepared(encoder.eval(), facts)
 
 

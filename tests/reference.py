@@ -286,3 +286,118 @@ def reptile_by_sgd(encoder, products, labels, *, n_way, lr, n_steps) -> tuple[di
         losses.append(loss.item())
     moved = {name: (start[name] - p.detach()) / lr for name, p in model.named_parameters()}
     return moved, sum(losses) / len(losses)
+
+
+# Transductive methods: one episode, as lists of lists ----------------------------------------------------------------
+
+
+def _dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _cosine(a, b):
+    return _dot(a, b) / math.sqrt(_dot(a, a) * _dot(b, b))
+
+
+def _squared_distance(a, b):
+    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def _weighted_mean(rows, weights):
+    return [sum(w * x[d] for w, x in zip(weights, rows, strict=True)) / sum(weights) for d in range(len(rows[0]))]
+
+
+def rectified_by_loops(support, labels, query, n_way, epsilon, n_confident) -> list[list[float]]:
+    """Liu et al. 2020, section 3.2: prototypes of the support and of the surest queries of each class, shifted."""
+    means = class_means_by_loops(support, labels, n_way)
+    every_support, every_query = (_weighted_mean(rows, [1.0] * len(rows)) for rows in (support, query))
+    shifted = [[x + s - q for x, s, q in zip(row, every_support, every_query, strict=True)] for row in query]
+    sure = [softmax_by_loops([epsilon * _cosine(x, mean) for mean in means]) for x in shifted]
+    rectified = []
+    for k in range(n_way):
+        mine = sorted((i for i, p in enumerate(sure) if p.index(max(p)) == k), key=lambda i: -sure[i][k])
+        rows = [x for x, label in zip(support, labels, strict=True) if label == k]
+        rows += [shifted[i] for i in (mine if n_confident is None else mine[:n_confident])]
+        rectified.append(_weighted_mean(rows, [math.exp(epsilon * _cosine(x, means[k])) for x in rows]))
+    return rectified
+
+
+def bd_cspn_by_loops(support, labels, query, n_way, epsilon, n_confident) -> list[list[float]]:
+    """Cosines of the queries to the rectified prototypes."""
+    prototypes = rectified_by_loops(support, labels, query, n_way, epsilon, n_confident)
+    return [[_cosine(x, p) for p in prototypes] for x in query]
+
+
+def laplacian_shot_by_loops(prototypes, query, weight, n_neighbours, n_iterations) -> list[list[float]]:
+    """Ziko et al. 2020, Algorithm 1: soft assignments of the queries."""
+    others = [
+        sorted((j for j in range(len(query)) if j != i), key=lambda j: _squared_distance(query[i], query[j]))
+        for i in range(len(query))
+    ]
+    unary = [[_squared_distance(x, p) for p in prototypes] for x in query]
+    y = [softmax_by_loops([-a for a in row]) for row in unary]
+    for _ in range(n_iterations):
+        y = [
+            softmax_by_loops([-a + weight * sum(y[j][k] for j in others[i][:n_neighbours]) for k, a in enumerate(row)])
+            for i, row in enumerate(unary)
+        ]
+    return y
+
+
+def pt_map_by_loops(support, labels, query, n_way, *, n_steps, step_size, cost_scale, power, centering):
+    """Hu et al. 2021, Algorithm 1, features being positive or negative: the plan of the last prototypes."""
+
+    def unit(row):
+        return [x / math.sqrt(_dot(row, row)) for x in row]
+
+    def prepared(rows):
+        rows = [unit([math.copysign((abs(x) + 1e-6) ** power, x) for x in row]) for row in rows]
+        if not centering:
+            return rows
+        mean = _weighted_mean(rows, [1.0] * len(rows))
+        return [unit([x - m for x, m in zip(row, mean, strict=True)]) for row in rows]
+
+    support, query = prepared(support), prepared(query)
+    prototypes = class_means_by_loops(support, labels, n_way)
+    for step in range(n_steps + 1):
+        plan = [[math.exp(-cost_scale * _squared_distance(x, p)) for p in prototypes] for x in query]
+        for _ in range(4000):
+            plan = [[x / sum(row) for x in row] for row in plan]
+            totals = [sum(row[k] for row in plan) for k in range(n_way)]
+            plan = [[x * len(query) / n_way / t for x, t in zip(row, totals, strict=True)] for row in plan]
+        if step == n_steps:
+            return plan
+        for k in range(n_way):
+            weights = [float(label == k) for label in labels] + [row[k] for row in plan]
+            mean = _weighted_mean(support + query, weights)
+            prototypes[k] = [p + step_size * (m - p) for p, m in zip(prototypes[k], mean, strict=True)]
+
+
+def prototype_logits_by_loops(weights, x, scale, linear):
+    """Of one product, as torch scalars: inner products with the prototypes, or half negative squared distances."""
+    return [scale * ((w * x).sum() if linear else -0.5 * (w - x).square().sum()) for w in weights]
+
+
+def information_loss_by_loops(
+    weights, support, labels, query, *, scale, alpha, support_weight, marginal, conditional, linear
+):
+    """Boudiaf et al. 2020, equation 3, and Veilleux et al. 2021 for alpha other than 1, as a torch scalar.
+
+    Cross-entropy of the support minus the entropy of the mean prediction (times ``marginal``) plus the mean entropy
+    (times ``conditional``).
+    """
+
+    def probabilities(x):
+        exponentials = [logit.exp() for logit in prototype_logits_by_loops(weights, x, scale, linear)]
+        return [e / sum(exponentials) for e in exponentials]
+
+    def entropy(p):
+        if alpha == 1:
+            return -sum(x * x.log() for x in p)
+        return (1 - sum(x**alpha for x in p)) / (alpha - 1)
+
+    cross_entropy = -sum(probabilities(x)[y].log() for x, y in zip(support, labels, strict=True)) / len(support)
+    predictions = [probabilities(x) for x in query]
+    mean = [sum(p[k] for p in predictions) / len(query) for k in range(len(weights))]
+    mean_entropy = sum(entropy(p) for p in predictions) / len(query)
+    return support_weight * cross_entropy - marginal * entropy(mean) + conditional * mean_entropy

@@ -196,3 +196,21 @@ def test_take_over_copies_shared_parts(catalog):
     assert not (both.image.blocks[0][0].weight == image.image.blocks[0][0].weight).all()
     take_over(both, image)
     assert (both.image.blocks[0][0].weight == image.image.blocks[0][0].weight).all()
+
+
+def test_a_run_stopped_under_other_settings_is_not_in_the_way(catalog, tmp_path):
+    """Stopped after epoch 1 of 2: a run of 1 epoch starts anew beside it, the same run goes on with epoch 2."""
+    split, two = default_split(catalog), {"pretrain": {"epochs": 2}}
+
+    def stop(line):
+        if "epoch 1/2" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_encoder("conv4", catalog, split, 0, tmp_path / "runs", two, stop)
+    shutil.copytree(tmp_path / "runs", tmp_path / "other")
+    prepare_encoder("conv4", catalog, split, 0, tmp_path / "other", {"pretrain": {"epochs": 1}}, lambda line: None)
+    assert not list((tmp_path / "other").rglob("state.pt"))  # finished: what was stopped before is swept up
+    resumed: list[str] = []
+    prepare_encoder("conv4", catalog, split, 0, tmp_path / "runs", two, resumed.append)
+    assert not any("epoch 1/2" in line for line in resumed) and any("epoch 2/2" in line for line in resumed)

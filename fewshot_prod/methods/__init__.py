@@ -6,11 +6,14 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 
 from __future__ import annotations
 
+from fewshot_prod.methods.alpha_tim import AlphaTIM
 from fewshot_prod.methods.anil import ANIL
 from fewshot_prod.methods.baseline_plus_plus import BaselinePlusPlus
+from fewshot_prod.methods.bd_cspn import BDCSPN
 from fewshot_prod.methods.feat import FEAT
 from fewshot_prod.methods.finetune_all import FinetuneAll
 from fewshot_prod.methods.finetune_head import FinetuneHead
+from fewshot_prod.methods.laplacian_shot import LaplacianShot
 from fewshot_prod.methods.linear_probe import LinearProbe
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.matching import Matching
@@ -19,9 +22,12 @@ from fewshot_prod.methods.meta_sgd import MetaSGD
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
 from fewshot_prod.methods.proto_maml import ProtoMAML
 from fewshot_prod.methods.prototypical import Prototypical
+from fewshot_prod.methods.pt_map import PTMAP
 from fewshot_prod.methods.relation import Relation
 from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.methods.ridge import Ridge
+from fewshot_prod.methods.tim import TIM
+from fewshot_prod.methods.transductive_finetuning import TransductiveFinetuning
 
 METHODS = {
     "nearest_centroid": NearestCentroid,
@@ -41,4 +47,10 @@ METHODS = {
     "finetune_head": FinetuneHead,
     "baseline_plus_plus": BaselinePlusPlus,
     "finetune_all": FinetuneAll,
+    "bd_cspn": BDCSPN,
+    "laplacian_shot": LaplacianShot,
+    "tim": TIM,
+    "alpha_tim": AlphaTIM,
+    "pt_map": PTMAP,
+    "transductive_finetuning": TransductiveFinetuning,
 }

@@ -1,4 +1,4 @@
-"""The feature transforms of SimpleShot (Wang et al. 2019, section 2.2), which the feature methods share."""
+"""Feature transforms that the feature methods share: SimpleShot's (Wang et al. 2019, section 2.2) and a power."""
 
 from __future__ import annotations
 
@@ -36,3 +36,22 @@ def transform_features(features: Tensor, transform: str, center: Tensor | None) 
     if transform == "CL2N":
         features = features - center.to(features.device)
     return features if transform == "UN" else F.normalize(features, dim=1)
+
+
+def power_transform(features: Tensor, power: float) -> Tensor:
+    """Each value's size raised to ``power``, its sign kept: less skew than features after a ReLU have.
+
+    Hu et al. 2021, arXiv:2006.03806, equation 1, before its projection; 1e-6 is added to every size, as there.
+
+    Args:
+        features: float32 (N, D).
+
+    Returns:
+        float32 (N, D).
+
+    Example:
+        >>> import torch
+        >>> power_transform(torch.tensor([[4.0, -9.0, 0.0]]), 0.5)
+        tensor([[ 2.0000e+00, -3.0000e+00,  1.0000e-03]])
+    """
+    return (features.abs() + 1e-6).pow(power).copysign(features)

@@ -1,0 +1,65 @@
+"""Batched solving for transductive methods: a block of episodes at a time, its features gathered once.
+
+Solvers work class-major, with classes before products, (B, n_way, Q): a softmax over few classes then runs along
+long contiguous rows, which takes a quarter of the time on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot_prod.episodes import EpisodeBatch
+
+Solve = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@torch.no_grad()
+def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tensor:
+    """Query logits that ``solve`` finds from the features of support and queries together.
+
+    Args:
+        pool: float32 (N, D) features.
+        solve: from ``rows``, float32 (B, S + Q, D), the support's features and then the queries', which it may
+            change; ``targets``, float32 (B, n_way, S), one-hot, zero where padded; and ``share``, float32 (B, 1, Q),
+            one over the number of an episode's queries, zero where padded; to logits, float32 (B, n_way, Q).
+
+    Returns:
+        float32 (E, Q, n_way), without gradients: these methods are solved by iterations that are not trained through.
+
+    Example:
+        >>> pool, support = torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([[0, 1]])
+        >>> episodes = EpisodeBatch(support, torch.tensor([[0, 1]]), torch.tensor([[2]]), torch.tensor([[0]]), n_way=2)
+        >>> solve_in_blocks(pool, episodes, lambda rows, targets, share: targets @ rows[:, :2] * rows[:, 2:]).tolist()
+        [[[0.0, 10.0]]]
+    """
+    n, q = episodes.query.shape
+    index = torch.cat([episodes.support, episodes.query], 1)  # (E, S + Q)
+    targets = F.one_hot(episodes.support_labels, episodes.n_way).mT.to(
+        pool.dtype, memory_format=torch.contiguous_format
+    )
+    if episodes.support_mask is not None:
+        targets = targets * episodes.support_mask[:, None]
+    share = pool.new_full((n, 1, q), 1 / q)
+    if episodes.query_mask is not None:
+        share = episodes.query_mask[:, None].to(pool.dtype)
+        share = share / share.sum(2, keepdim=True)
+    # Few enough that a CPU's last-level cache holds the features, many enough that small operations are worth a call.
+    block_bytes = 2**23 if pool.device.type == "cpu" else 2**30
+    block = max(1, block_bytes // (index.shape[1] * pool.shape[1] * pool.element_size()))
+    buffer = pool.new_empty(block, index.shape[1], pool.shape[1])
+    out = pool.new_empty(n, q, episodes.n_way)
+    for i in range(0, n, block):
+        part = index[i : i + block]
+        rows = buffer[: len(part)]
+        torch.index_select(pool, 0, part.reshape(-1), out=rows.view(-1, pool.shape[1]))
+        out[i : i + block] = solve(rows, targets[i : i + block], share[i : i + block]).mT
+    return out
+
+
+def support_means(rows: Tensor, targets: Tensor) -> Tensor:
+    """Mean support feature of each class, float32 (B, n_way, D), from what ``solve`` is given."""
+    return (targets / targets.sum(2, keepdim=True)) @ rows[:, : targets.shape[2]]
