@@ -9,18 +9,20 @@ from typing import Any
 from fewshot_prod.results import RESULT_VERSION, Record
 
 # What may tell rows and columns apart; a field with one value all over stands in the caption instead.
-ROWS = ("catalog", "split", "domain", "missing_rate", "query_distribution", "modality", "encoder", "fusion", "adapt")
+ROWS = ("catalog", "split", "domain", "missing_rate", "modality", "encoder", "fusion", "adapt")
 ROWS += ("method",)
-COLUMNS = ("mask_class_words", "n_way", "n_query", "n_shot")
+COLUMNS = ("mask_class_words", "query_distribution", "n_way", "n_query", "n_shot")
 # Told with each row, since methods may differ in them without answering another question.
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 # Fields whose values need no name in a caption.
-PLAIN = ("catalog", "split", "query_distribution", "modality", "encoder", "method", "transductive", *COLUMNS)
-METHOD_ORDER = ("nearest_centroid", "prototypical", "maml", "maml_first_order")
-METHOD_ORDER += ("proto_maml", "anil", "reptile", "meta_sgd")
-METHOD_ORDER += ("linear_probe", "finetune_head", "finetune_all")
+PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
+METHOD_ORDER = ("nearest_centroid", "prototypical", "matching", "meta_baseline", "relation", "feat", "ridge")
+METHOD_ORDER += ("maml", "maml_first_order", "proto_maml", "anil", "reptile", "meta_sgd")
+METHOD_ORDER += ("linear_probe", "finetune_head", "baseline_plus_plus", "finetune_all")
+METHOD_ORDER += ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
 
 IMAGENET = "An encoder pretrained on ImageNet has seen things like the novel categories."
+INTERVAL = "± is the half-width of the 95 % interval over {n}"
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
     "from every title."
@@ -104,7 +106,12 @@ def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, colu
     if any(varying(group, ["norm"]) for group in places):  # one encoder and method, measured under two
         rows = (*rows, "norm")
     text = _pivot(
-        cells, rows, columns, lambda c: _estimate(c, "accuracy"), [f for f in TOLD if f not in rows], "Accuracy in %"
+        cells,
+        rows,
+        columns,
+        lambda c: _estimate(c, "accuracy"),
+        [f for f in TOLD if f not in rows],
+        f"Accuracy in %; {INTERVAL}",
     )
     notes = [IMAGENET] if any("imagenet" in str(r["pretrained_on"]).lower() for r in cells) else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
@@ -137,7 +144,20 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
 
     caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
     rows = (*(f for f in ROWS if f not in apart), "difference")
-    return _pivot([labelled(r) for r in pairs], rows, columns, text, (), caption)
+    return _pivot([labelled(r) for r in pairs], rows, columns, text, (), f"{caption}; {INTERVAL}")
+
+
+def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
+    """Seconds that each method took for 1,000 episodes, features at hand; mean over training seeds."""
+    cells = [r for r in current(records, "cell") if r["eval_seconds"] is not None]
+    if not cells:
+        return "No records yet.\n"
+
+    def text(place: list[Record]) -> str:
+        seconds = 1000 * sum(r["eval_seconds"] / r["n_episodes"] for r in place) / len(place)
+        return f"{seconds:.3f}" if seconds < 1 else f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}"
+
+    return _pivot(cells, ROWS, columns, text, ("device",), "Seconds for 1,000 episodes, measured over {n}")
 
 
 def _estimate(cells: Sequence[Record], field: str, sign: str = "") -> str:
@@ -156,7 +176,7 @@ def _pivot(
     told: Sequence[str],
     caption: str,
 ) -> str:
-    """One table; fields of ``rows``, ``columns`` and ``told`` that do not vary go into the caption."""
+    """One table; of ``rows``, ``columns`` and ``told`` what does not vary goes into the caption, episodes as {n}."""
     _refuse_mixture(cells, rows, columns)
     constant = [f for f in (*rows, *columns, *told) if f not in varying(cells, (*rows, *columns, *told))]
     rows = varying(cells, rows) or rows[-1:]
@@ -181,7 +201,7 @@ def _pivot(
     about = [(f, shown(f, cells[0][f])) for f in constant if f not in (*rows, *columns)]
     about = [v if f in PLAIN else f"{f.replace('_', ' ')} {v}" for f, v in about if v not in ("", "–", "0 % missing")]
     n = "n episodes" if "n_episodes" in told else f"{cells[0]['n_episodes']:,} episodes"
-    caption = f"{caption}; ± is the half-width of the 95 % interval over {n}"
+    caption = caption.format(n=n)
     if max(seeds.values()) > 1:
         count = "the" if len(set(seeds.values())) > 1 else str(max(seeds.values()))
         caption += f"; mean over {count} training seeds (lowest to highest seed)"

@@ -20,7 +20,7 @@ from fewshot_prod.tables import methods_table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
-TABLE_SCRIPTS = ("table1_methods.py", "fig1_shots.py")
+TABLE_SCRIPTS = ("table1_methods.py", "table3_all_methods.py", "fig1_shots.py")
 
 
 def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
