@@ -125,7 +125,23 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
     pairs = current(records, "difference")
     if not pairs:
         return "No paired differences yet.\n"
-    apart = [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
+
+    def text(cells: list[Record]) -> str:
+        sure = {r["mean"] > 0 if abs(r["mean"]) > r["ci95"] else None for r in cells}
+        return f"**{_estimate(cells, 'mean', '+')}**" if sure in ({True}, {False}) else _estimate(cells, "mean", "+")
+
+    caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
+    apart = _told_apart(pairs)
+    rows = (*(f for f in ROWS if f not in apart), "difference")
+    return _pivot(named_differences(pairs), rows, columns, text, (), f"{caption}; {INTERVAL}")
+
+
+def named_differences(pairs: Sequence[Record]) -> list[Record]:
+    """Difference records with a further field ``difference`` that names both sides by what tells them apart.
+
+    ``mask_class_words`` says which column the pair belongs to, also where one side has no titles to mask.
+    """
+    apart = _told_apart(pairs)
 
     def side(record: Record, name: str) -> str:
         fields = [f for f in apart if f != "mask_class_words" or None not in (record["a"].get(f), record["b"].get(f))]
@@ -138,13 +154,12 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
         masked = record["mask_class_words"] or sides == {None, True}
         return {**record, "mask_class_words": masked, "difference": f"{side(record, 'a')} − {side(record, 'b')}"}
 
-    def text(cells: list[Record]) -> str:
-        sure = {r["mean"] > 0 if abs(r["mean"]) > r["ci95"] else None for r in cells}
-        return f"**{_estimate(cells, 'mean', '+')}**" if sure in ({True}, {False}) else _estimate(cells, "mean", "+")
+    return [labelled(r) for r in pairs]
 
-    caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
-    rows = (*(f for f in ROWS if f not in apart), "difference")
-    return _pivot([labelled(r) for r in pairs], rows, columns, text, (), f"{caption}; {INTERVAL}")
+
+def _told_apart(pairs: Sequence[Record]) -> list[str]:
+    """Fields in which the two sides of some pair differ."""
+    return [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
 
 
 def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
