@@ -13,6 +13,7 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
+from fewshot_prod.names import UnknownName
 from fewshot_prod.recipes import Prepared
 from fewshot_prod.splits import Split
 
@@ -114,10 +115,11 @@ def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **
     """A method ready for ``prepared``'s encoder: what that method was meta-trained with, then ``options``.
 
     Raises:
-        ValueError: for an unknown method, or one with a trained module that this encoder lacks.
+        UnknownName: for an unknown method.
+        ValueError: for one with a trained module that this encoder lacks.
     """
     if name not in METHODS:
-        raise ValueError(f"no method {name!r}; there are {', '.join(METHODS)}")
+        raise UnknownName("method", name, METHODS)
     method = METHODS[name]
     known = {f.name for f in fields(getattr(method, "func", method))}
     # another method's logit_scale, say, means another thing

@@ -23,6 +23,7 @@ from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs, catalog_inputs
+from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
@@ -218,10 +219,10 @@ def prepare_encoder(
         overrides: options that win over the recipe's, where its stage knows them.
 
     Raises:
-        ValueError: for an unknown recipe.
+        UnknownName: for an unknown recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+        raise UnknownName("recipe", name, RECIPES)
     recipe = RECIPES[name]
     base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
     start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None
