@@ -73,6 +73,25 @@ class ProductEncoder(nn.Module):
         (name,) = features
         return features[name].float() * present[name].unsqueeze(1)
 
+    @torch.no_grad()
+    def attention(self, inputs: ProductInputs) -> dict[str, Tensor]:
+        """What is attended to, without dropout.
+
+        Returns:
+            "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding and
+            for a missing title. "modalities", float32 (B, 2), if image and title are fused by attention: image
+            first. Rows sum to 1.
+        """
+        was_training = self.training
+        self.eval()
+        found = {}
+        if self.title is not None:
+            found["tokens"] = self.title.attention_weights(inputs.tokens, inputs.lengths)
+        if isinstance(self.fusion, AttentionFusion):
+            found["modalities"] = self.fusion.weights(*self.modality_features(inputs))
+        self.train(was_training)
+        return found
+
     def modality_features(self, inputs: ProductInputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each modality's features (B, D_m) before fusion, and bool (B,) saying which products have it."""
         features, present = {}, {}
