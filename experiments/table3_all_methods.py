@@ -67,7 +67,7 @@ def table_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import measure_table
+    from fewshot_prod.cells import choose_rows, measure_table
     from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
@@ -83,12 +83,9 @@ def main(args: Args) -> int:
         results = args.results or runs / f"{name}.jsonl"
         seeds, episodes, adapting, n_query = args.seeds[:1], 20, 2, 5
         rows = [row for row in rows if row.recipe == "conv4"]  # nothing more to train
-    unknown = sorted(set(args.rows) - {row.name for row in rows})
-    if unknown:
-        raise SystemExit(f"no rows {unknown}; there are: {', '.join(row.name for row in rows)}")
     failures = measure_table(
         "table3",
-        [row for row in rows if not args.rows or row.name in args.rows],
+        choose_rows(rows, args.rows),
         [Setting(5, shot, n_query, queries) for queries in ("balanced", "dirichlet:2") for shot in args.shots],
         catalog=catalog,
         split=split,
