@@ -152,7 +152,12 @@ def named_differences(pairs: Sequence[Record]) -> list[Record]:
         # Image against image + title: the side with titles says whether they are masked.
         sides = {record[s].get("mask_class_words") for s in "ab"}
         masked = record["mask_class_words"] or sides == {None, True}
-        return {**record, "mask_class_words": masked, "difference": f"{side(record, 'a')} − {side(record, 'b')}"}
+        # A side that was not trained has no seed: the pair's is the other one's.
+        seed = next(
+            (s["train_seed"] for s in (record, record["a"], record["b"]) if s.get("train_seed") is not None), None
+        )
+        name = f"{side(record, 'a')} − {side(record, 'b')}"
+        return {**record, "mask_class_words": masked, "train_seed": seed, "difference": name}
 
     return [labelled(r) for r in pairs]
 

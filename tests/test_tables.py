@@ -222,3 +222,14 @@ def test_seconds_are_for_a_thousand_episodes_and_a_mean_over_seeds():
     assert rows_of(page)[2] == ["prototypical", "0.040", "0.200", "10,000", "1–2"]
     assert rows_of(page)[3] == ["maml", "200", "–", "200", "1"]
     assert "±" not in page and "measured over n episodes" in page
+
+
+def test_a_pair_with_an_untrained_side_belongs_to_the_other_sides_seed():
+    frozen = record(0.70, encoder="lite0", train_seed=None)
+    pairs = [
+        difference(
+            record(0.80 + 0.01 * seed, encoder="tuned", train_seed=seed), frozen, mean=0.1 + 0.01 * seed, ci95=0.01
+        )
+        for seed in (0, 1)
+    ]
+    assert rows_of(differences_table(pairs))[2] == ["tuned − lite0", "**+10.5 ± 1.0 (+10.0 to +11.0)**"]
