@@ -104,9 +104,12 @@ def main(args: Args) -> int:
         n_way=len(support.categories),
     )
 
-    # The centre is that of the base products' features where they are at hand, else of the items'.
-    center = features(catalog.take_groups(40)).mean(0) if catalog is not None else pool.mean(0)
-    probabilities = build_method(args.method, prepared, lambda: center)(pool, episode)[0].softmax(1)
+    # Features are centred by the base products' mean where these are at hand. The items' own mean would make each
+    # prediction depend on the other items.
+    transform = "L2N" if catalog is None else "CL2N"
+    center = None if catalog is None else features(catalog.take_groups(40)).mean(0)
+    method = build_method(args.method, prepared, lambda: center, transform=transform)
+    probabilities = method(pool, episode)[0].softmax(1)
     best, order = probabilities.topk(2, dim=1)
     names = support.categories
     table = pd.DataFrame(

@@ -90,8 +90,6 @@ def main(args: Args) -> int:
     print(f"\n{table}\n")
     figure = save_figure(accuracy_vs_shots(records, series=("modality", "method")), args.runs / "accuracy_vs_shots.png")
     print(f"{time.perf_counter() - started:.0f} s; {args.runs / 'table.md'}, {figure}, {results}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

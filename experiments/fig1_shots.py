@@ -94,8 +94,6 @@ def main(args: Args) -> int:
     )
     figure = save_figure(accuracy_vs_shots(read_records(results)), figures / f"{name}.png")
     print(f"figure in {figure}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -62,7 +62,9 @@ def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
             raise SystemExit(f"--grid {entry!r}: write an option and its values as in l2=0.01,0.1,1")
         options.append([(name, value) for value in values.split(",")])
     return {
-        " ".join(f"{name}={value}" for name, value in chosen): {name: plain(value) for name, value in chosen}
+        " ".join(f"{name}={value}" for name, value in chosen) or "defaults": {
+            name: plain(value) for name, value in chosen
+        }
         for chosen in product(*options)
     }
 
@@ -78,12 +80,11 @@ def main(args: Args) -> int:
     results = args.results or Path(f"runs/select/{split.name}_{args.recipe}_{args.method}.jsonl")
     runs, episodes, adapting, n_query = args.runs, args.episodes, args.episodes_adapting, 15
     if args.smoke:
-        catalog, runs, results = catalog.take_groups(12), Path("runs/smoke"), Path("runs/smoke/select.jsonl")
+        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
+        results = args.results or runs / f"select_{args.recipe}_{args.method}.jsonl"
         episodes, adapting, n_query = 20, 2, 5
-    rows = [
-        Row(name or "defaults", args.recipe, args.method, chosen) for name, chosen in combinations(args.grid).items()
-    ]
-    results.parent.mkdir(parents=True, exist_ok=True)
+    grid = combinations(args.grid)
+    rows = [Row(name, args.recipe, args.method, options) for name, options in grid.items()]
     failures = measure_table(
         "select",
         rows,
@@ -98,15 +99,19 @@ def main(args: Args) -> int:
         part="validation",
         overrides=SMOKE if args.smoke else None,
     )
+    if failures:  # means over different cells would not compare
+        return 1
     found: dict[str, list[float]] = {}
     for record in read_records(results):
-        if record["kind"] == "cell" and record["config"]["row"] in {row.name for row in rows}:
+        if (
+            record["config"]["row"] in grid
+            and record["n_shot"] in args.shots
+            and record["train_seed"] in (*args.seeds, None)
+        ):
             found.setdefault(record["config"]["row"], []).append(100 * record["accuracy"])
     print(f"\nmean accuracy over {len(args.seeds)} seeds, 5-way and all {len(split.validation)} validation classes, %:")
     for name, values in sorted(found.items(), key=lambda item: -sum(item[1]) / len(item[1])):
         print(f"  {sum(values) / len(values):6.2f}   {name}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

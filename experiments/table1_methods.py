@@ -137,8 +137,6 @@ def main(args: Args) -> int:
         overrides=SMOKE if args.smoke else None,
     )
     print(methods_table(read_records(results)))
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -98,8 +98,6 @@ def main(args: Args) -> int:
     )
     print(methods_table(read_records(results)))
     print(seconds_table(read_records(results)))
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

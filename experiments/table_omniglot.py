@@ -149,8 +149,6 @@ def main(args: Args) -> int:
     text = beside_published(read_records(results))
     page.write_text(f"# {split.name}\n\n{text}", encoding="utf-8")
     print(text)
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
+from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.provenance import device_name
-from fewshot_prod.recipes import prepare_encoder
+from fewshot_prod.recipes import RECIPES, prepare_encoder
 from fewshot_prod.results import (
     Record,
     append_record,
@@ -93,8 +94,14 @@ def measure_table(
         overrides: training options that win over the recipes' (for smoke runs).
 
     Returns:
-        One line for each failed cell. A setting that the novel classes are too small for is reported, not failed.
+        One line for each failed cell, reported at the end too. A setting that the novel classes are too small for is
+        reported, not failed.
+
+    Raises:
+        UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
     """
+    for row in rows:
+        check_row(row)
     done = {cell_key(r): r for r in read_records(results)} if results.exists() else {}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
@@ -150,8 +157,21 @@ def measure_table(
     dropped = drop_superseded(results) if results.exists() else 0
     if dropped:
         report(f"{dropped} records of earlier recipes or options were taken out of {results}")
+    for failure in failures:
+        report(f"failed: {failure}")
     report(f"{measured_now} cells measured, {len(failures)} failed; records in {results}")
     return failures
+
+
+def check_row(row: Row) -> None:
+    """Raise UnknownName if there is no such recipe, method or option of that method."""
+    for kind, name, known in (("recipe", row.recipe, RECIPES), ("method", row.method, METHODS)):
+        if name not in known:
+            raise UnknownName(kind, name, known)
+    options = [f.name for f in fields(METHODS[row.method])]
+    for name in row.options:
+        if name not in options:
+            raise UnknownName(f"option of {row.method}", name, options)
 
 
 def describe(

@@ -138,9 +138,10 @@ def evaluate_checkpoint(
     checkpoint: Annotated[Path, tyro.conf.Positional],
     data: Data = CatalogArgs(),
     method: str = "nearest_centroid",
-    ways: tuple[str, ...] = ("5", "all"),
+    ways: tuple[int | Literal["all"], ...] = (5, "all"),
     shots: tuple[int, ...] = (1, 5),
     episodes: int = 10_000,
+    episodes_adapting: int = 200,
     episode_seed: int = 0,
 ) -> None:
     """Accuracy of a checkpoint on a catalog's novel categories, with 95 % intervals over episodes.
@@ -152,8 +153,10 @@ def evaluate_checkpoint(
         ways: Categories an episode, numbers or all.
         shots: Labelled products a category.
         episodes: How many episodes.
+        episodes_adapting: At most as many, for methods that change the encoder and take seconds an episode.
         episode_seed: Other seeds draw other episodes.
     """
+    from fewshot_prod.cells import heartbeat
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
     from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
@@ -162,13 +165,16 @@ def evaluate_checkpoint(
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = build_method(method, pools.prepared, pools.center)
-    pool = pools.of(built)
+    n = episodes if built.needs == "features" else min(episodes, episodes_adapting)
+    kind = "transductive" if built.transductive else "inductive"
+    print(f"{method}, {kind}, norm {getattr(built, 'norm', 'frozen')}, novel classes of {split.name}, {n:,} episodes")
     for way in ways:
         for shot in shots:
-            setting = Setting(way if way == "all" else int(way), shot)
-            scores = evaluate(built, pool, episode_sampler(catalog, split, setting, episode_seed), episodes)
+            setting = Setting(way, shot)
+            sampler = episode_sampler(catalog, split, setting, episode_seed)
+            scores = evaluate(built, pools.of(built), sampler, n, progress=heartbeat(str(setting), print))
             mean, half = mean_ci95(scores.accuracy)
-            print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({episodes} episodes, {scores.seconds:.1f} s)")
+            print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({scores.seconds:.1f} s)")
 
 
 def run_script(main: Callable[[Any], int], arguments: type, description: str) -> int:
@@ -204,6 +210,8 @@ def main() -> int:
     commands = {"catalog": show_catalog, "split": make_split, "evaluate": evaluate_checkpoint}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="fewshot-prod", description=__doc__)
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -46,14 +46,15 @@ def open_pools(
         name: a catalog source, see :func:`load_catalog`.
         root: its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME of the repository.
         split: the catalog's own when None.
-        recipe: a key of ``RECIPES``; when given, no shipped encoder is used.
+        recipe: a key of ``RECIPES``; when it or ``split`` is given, no shipped encoder is used.
         options: of the catalog's loader.
     """
     if root is None and not os.environ.get("FEWSHOT_PROD_DATA"):
         root = REPOSITORY / "data" / name  # a notebook runs in its own folder
     catalog = load_catalog(name, root, **options)
+    shipped = recipe is None and split is None and name in SHIPPED
     split = split or default_split(catalog)
-    if recipe is None and name in SHIPPED:
+    if shipped:
         return Pools(Prepared(*load_checkpoint(REPOSITORY / "data" / "checkpoints" / SHIPPED[name])), catalog, split)
     return Pools(prepare_encoder(recipe or recipe_for(catalog), catalog, split, 0, runs), catalog, split)
 

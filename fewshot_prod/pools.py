@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fewshot_prod.catalog import Catalog
+from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
@@ -72,10 +72,14 @@ class Pools:
 
     Args:
         part: "novel", or "validation" to choose hyperparameters on.
+
+    Raises:
+        CatalogError: if the encoder was trained on this catalog with some of the part's classes.
     """
 
     def __init__(self, prepared: Prepared, catalog: Catalog, split: Split, part: str = "novel") -> None:
         self.prepared, self.catalog, self.split, self.part = prepared, catalog, split, part
+        refuse_seen_classes(prepared.facts.get("seen"), catalog, split, part)
         self._made: dict[str, Any] = {}
 
     def of(self, method: Any) -> Any:
@@ -111,6 +115,23 @@ class Pools:
         return self._made[name]
 
 
+def refuse_seen_classes(seen: dict[str, Any] | None, catalog: Catalog, split: Split, part: str) -> None:
+    """Raise CatalogError if an encoder saw classes that it is to be evaluated on.
+
+    Args:
+        seen: "catalog", and the names of its "base" and "validation" classes; None: not known.
+    """
+    if seen is None or seen["catalog"] != catalog.name:
+        return
+    known = {*seen["base"], *(seen["validation"] if part == "novel" else ())}
+    both = sorted(known.intersection(getattr(split, part)))
+    if both:
+        raise CatalogError(
+            f"this encoder was trained or chosen on {len(both)} of the {len(getattr(split, part))} {part} classes of "
+            f"{split.name}, such as {both[0]!r}: evaluate it on the split that it was trained for"
+        )
+
+
 def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
     """A method ready for ``prepared``'s encoder: what that method was meta-trained with, then ``options``.
 
@@ -121,7 +142,7 @@ def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
     method = METHODS[name]
-    known = {f.name for f in fields(getattr(method, "func", method))}
+    known = {f.name for f in fields(method)}
     # another method's logit_scale, say, means another thing
     own = prepared.facts["training"]["options"].get("algorithm", "prototypical") == name
     arguments = {k: v for k, v in prepared.facts["head"].items() if own and k in known} | options

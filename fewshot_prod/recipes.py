@@ -273,6 +273,7 @@ def prepare_encoder(
         "stage": recipe.stage,
         "image_size": image_size,
         "masked_classes": masked_classes,
+        "seen": None,
         "precision": "32-true",
         "head": {},
         "history": [],
@@ -283,6 +284,7 @@ def prepare_encoder(
     if start:
         facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds", "pretrained_on")}
     if recipe.stage != "none":
+        facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
         base_inputs, validation_inputs = inputs(base), inputs(validation)
         facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from fewshot_prod.provenance import commit, versions
 
@@ -144,7 +145,7 @@ def append_record(path: Path | str, record: Record) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(_plain(record)) + "\n"
-    with path.open("a+b") as file:
+    with FileLock(f"{path}.lock"), path.open("a+b") as file:
         file.seek(0)
         whole, torn = _split_torn(file.read())
         if torn:
@@ -179,21 +180,23 @@ def read_records(path: Path | str) -> list[Record]:
     return list(records.values())
 
 
-def finished_keys(path: Path | str) -> set[str]:
-    """Keys of the cells that need not be measured again; empty when the file does not exist yet."""
-    return {cell_key(record) for record in read_records(path)} if Path(path).exists() else set()
-
-
 def drop_superseded(path: Path | str) -> int:
     """Take out cells that stand there again, later, for the same row, setting and seed, and the differences of both.
 
-    That is what a changed recipe, catalog or hyperparameter leaves behind; a table would refuse the two together.
+    That is what a changed recipe, catalog, hyperparameter or number of episodes leaves behind; a table would refuse the
+    two together.
 
     Returns:
         How many records were taken out.
     """
+    with FileLock(f"{path}.lock"):
+        return _drop_superseded(path)
+
+
+def _drop_superseded(path: Path | str) -> int:
     records = read_records(path)
     unlike = OUTCOMES | {"config", "encoder_hash", "images_seen", "catalog_fingerprint", "result_version"}
+    unlike |= {"n_episodes", "norm", "transductive"}
     latest: dict[str, str] = {}
     for record in records:
         if record["kind"] == "cell":

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_prod.catalog import load_catalog
+from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
-from fewshot_prod.pools import Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.names import UnknownName
+from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.recipes import RECIPES, SMOKE, Prepared, prepare_encoder, take_over
 from fewshot_prod.results import load_episode_accuracy, read_records
-from fewshot_prod.splits import default_split
+from fewshot_prod.splits import default_split, random_split
 from fewshot_prod.tables import methods_table
 
 ROWS = [
@@ -214,3 +215,29 @@ def test_a_run_stopped_under_other_settings_is_not_in_the_way(catalog, tmp_path)
     resumed: list[str] = []
     prepare_encoder("conv4", catalog, split, 0, tmp_path / "runs", two, resumed.append)
     assert not any("epoch 1/2" in line for line in resumed) and any("epoch 2/2" in line for line in resumed)
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        (Row("r", "conv5", "nearest_centroid"), "no recipe 'conv5': did you mean 'conv4'"),
+        (Row("r", "conv4", "nearest_centroids"), "no method 'nearest_centroids': did you mean 'nearest_centroid'"),
+        (Row("r", "conv4", "linear_probe", {"L2": 1.0}), "no option of linear_probe 'L2': did you mean 'l2'"),
+    ],
+)
+def test_a_mistyped_row_is_answered_before_anything_is_trained(catalog, tmp_path, row, answer):
+    with pytest.raises(UnknownName, match=answer):
+        measure(catalog, tmp_path, [ROWS[0], row])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_is_not_evaluated_on_classes_that_it_has_seen(measured, catalog):
+    split = default_split(catalog)
+    prepared = prepare_encoder("conv4", catalog, split, 0, measured, SMOKE, lambda line: None)
+    other = random_split(catalog, seed=5, n_novel=10, n_validation=10, min_groups=4)
+    both = {*split.base, *split.validation} & set(other.novel)
+    assert both  # else this test tests nothing
+    with pytest.raises(CatalogError, match=f"trained or chosen on {len(both)} of the 10 novel classes"):
+        Pools(prepared, catalog, other)
+    assert Pools(prepared, catalog, split).part == "novel"
+    assert Pools(prepared, catalog, split, "validation").part == "validation"

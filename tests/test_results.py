@@ -18,7 +18,7 @@ from fewshot_prod.results import (
     cell,
     cell_key,
     difference,
-    finished_keys,
+    drop_superseded,
     load_episode_accuracy,
     measured,
     read_records,
@@ -83,7 +83,7 @@ def test_the_key_is_the_same_before_measuring_after_it_and_after_reading(tmp_pat
     key = cell_key(made())
     append_record(tmp_path / "r.jsonl", done())
     assert cell_key(done(0.9)) == key
-    assert finished_keys(tmp_path / "r.jsonl") == {key}
+    assert {cell_key(r) for r in read_records(tmp_path / "r.jsonl")} == {key}
     assert cell_key(json.loads((tmp_path / "r.jsonl").read_text())) == key
 
 
@@ -127,7 +127,7 @@ def test_a_torn_last_line_is_ignored_loudly_moved_aside_and_redone(tmp_path):
     with path.open("a") as file:
         file.write(torn)
     with pytest.warns(UserWarning, match=f"left out a torn last line of {len(torn)} bytes; its cell will be redone"):
-        assert finished_keys(path) == {cell_key(made(train_seed=0))}
+        assert {cell_key(r) for r in read_records(path)} == {cell_key(made(train_seed=0))}
     with pytest.warns(UserWarning, match="moved a torn last line"):
         append_record(path, done(train_seed=1))
     assert [r["train_seed"] for r in read_records(path)] == [0, 1]
@@ -166,8 +166,7 @@ def test_of_a_cell_that_stands_twice_the_later_line_counts(tmp_path):
     assert [r["accuracy"] for r in read_records(tmp_path / "r.jsonl")] == [0.6]
 
 
-def test_no_file_means_nothing_finished_but_cannot_be_read(tmp_path):
-    assert finished_keys(tmp_path / "none.jsonl") == set()
+def test_no_file_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_records(tmp_path / "none.jsonl")
 
@@ -232,3 +231,11 @@ def test_versions_are_those_imported_and_torch_is_not_imported_for_them():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
     assert provenance.versions()["numpy"] == np.__version__
     assert "cores" in provenance.device_name("cpu")
+
+
+def test_a_cell_measured_again_over_more_episodes_takes_the_old_one_s_place(tmp_path):
+    path = tmp_path / "r.jsonl"
+    for n in (1000, 10_000):
+        append_record(path, {**done(), "n_episodes": n})
+    assert drop_superseded(path) == 1
+    assert [r["n_episodes"] for r in read_records(path)] == [10_000]

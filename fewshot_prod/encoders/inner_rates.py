@@ -21,14 +21,14 @@ class InnerRates(nn.Module):
 
     def __init__(self, encoder: nn.Module, inner_lr: float) -> None:
         super().__init__()
-        weights = list(encoder.parameters())
+        weights = [p for name, p in encoder.named_parameters() if not name.startswith("inner_rates.")]
         self.encoder = nn.ParameterList([torch.full_like(p, inner_lr) for p in weights])
         self.head_weight = nn.Parameter(weights[0].new_full((1, encoder.feature_dim), inner_lr))
         self.head_bias = nn.Parameter(weights[0].new_full((1,), inner_lr))
 
 
 def attach_inner_rates(encoder: nn.Module, inner_lr: float) -> None:
-    """Give ``encoder`` the module ``inner_rates``, and note it in its configuration so that checkpoints restore it.
+    """Give ``encoder`` the module ``inner_rates``, unless it has it, and note it in its configuration for checkpoints.
 
     Example:
         >>> from fewshot_prod.encoders.product import build_encoder
@@ -37,6 +37,8 @@ def attach_inner_rates(encoder: nn.Module, inner_lr: float) -> None:
         >>> build_encoder(encoder.config).inner_rates.head_weight.shape
         torch.Size([1, 16])
     """
+    if getattr(encoder, "inner_rates", None) is not None:  # trained before: training goes on from these
+        return
     encoder.inner_rates = InnerRates(encoder, inner_lr)
     if hasattr(encoder, "config"):
         encoder.config = {**encoder.config, "inner_rates": True}
