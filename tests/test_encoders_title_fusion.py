@@ -1,17 +1,25 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from reference import additive_attention_by_loops
+from reference import additive_attention_by_loops, co_attention_by_loops, gated_unit_by_loops
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.encoders.attention import AdditiveAttention
 from fewshot_prod.encoders.classifier import CosineHead, ProductClassifier
-from fewshot_prod.encoders.fusion import AttentionFusion, ConcatFusion
+from fewshot_prod.encoders.fusion import (
+    FUSIONS,
+    AttentionFusion,
+    CoAttentionFusion,
+    ConcatFusion,
+    GatedFusion,
+    LateFusion,
+)
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
@@ -173,9 +181,22 @@ PRESENT = {
 }
 
 
-def features(seed: int = 1, n: int = 4) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(n, size, generator=generator) for name, size in DIMS.items()}
+ELEMENTS = {"image": 4, "title": 3, "price": 2}  # of a product's modality, for fusions that read elements
+every_kind = pytest.mark.parametrize("kind", FUSIONS.values(), ids=FUSIONS)
+
+
+def features(kind=AttentionFusion, n: int = 4) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shapes = {name: (n, ELEMENTS[name]) if kind.reads_elements else (n,) for name in DIMS}
+    return {name: torch.randn(*shapes[name], size, generator=generator) for name, size in DIMS.items()}
+
+
+def masks(kind, present=PRESENT) -> dict[str, torch.Tensor]:
+    """Of elements, the last one of every second product is missing too."""
+    if not kind.reads_elements:
+        return present
+    last = {name: (torch.arange(4) % 2 == 0)[:, None] & (torch.arange(p) == p - 1) for name, p in ELEMENTS.items()}
+    return {name: mask[:, None] & ~last[name] for name, mask in present.items()}
 
 
 def fusion(kind=AttentionFusion, dims=DIMS, dim=8) -> nn.Module:
@@ -217,38 +238,40 @@ def test_weights_match_attention_in_loops():
         torch.testing.assert_close(output[row], torch.cat(blocks))
 
 
-@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@every_kind
 @pytest.mark.parametrize("stand_in", [0.0, 1e6, float("nan")])
 def test_features_of_a_missing_modality_change_neither_value_nor_gradient(kind, stand_in):
     def run(given):
         model = fusion(kind)
-        output = model(given, PRESENT)
+        output = model(given, masks(kind))
         output.square().sum().backward()
         return output, [p.grad for p in model.parameters()]
 
-    garbage = {name: torch.where(PRESENT[name][:, None], x, stand_in) for name, x in features().items()}
-    (output, gradients), (expected, expected_gradients) = run(garbage), run(features())
+    there = masks(kind)
+    garbage = {name: torch.where(there[name].unsqueeze(-1), x, stand_in) for name, x in features(kind).items()}
+    (output, gradients), (expected, expected_gradients) = run(garbage), run(features(kind))
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(gradients, expected_gradients)
     assert output.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@every_kind
 def test_a_modality_left_out_is_missing_from_every_product(kind):
-    model, given = fusion(kind), features()
-    everywhere = {name: torch.ones(4, dtype=torch.bool) for name in DIMS}
-    without = model(given, everywhere | {"price": torch.zeros(4, dtype=torch.bool)})
+    model, given = fusion(kind), features(kind)
+    everywhere = {name: torch.ones(x.shape[:-1], dtype=torch.bool) for name, x in given.items()}
+    without = model(given, everywhere | {"price": ~everywhere["price"]})
     torch.testing.assert_close(model({"image": given["image"], "title": given["title"]}, {}), without)
     assert (without - model(given, everywhere)).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@every_kind
 def test_every_modality_and_every_parameter_takes_part(kind):
-    model, given = fusion(kind), {name: x.requires_grad_() for name, x in features().items()}
-    output = model(given, PRESENT)
+    model, given = fusion(kind), {name: x.requires_grad_() for name, x in features(kind).items()}
+    there = masks(kind)
+    output = model(given, there)
     assert output.shape == (4, 8) and model.feature_dim == 8
     (output * torch.randn(4, 8, generator=torch.Generator().manual_seed(3))).sum().backward()
-    assert all(x.grad[PRESENT[name]].abs().sum(1).min() > 0 for name, x in given.items())
+    assert all(x.grad[there[name]].abs().sum(1).min() > 0 for name, x in given.items())
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
 
 
@@ -267,24 +290,24 @@ def test_one_modality_alone_has_weight_one():
     assert weights.tolist() == [[1.0]] * 4
 
 
-@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@every_kind
 def test_fusion_in_a_batch_equals_fusion_one_by_one(kind):
-    model, given = fusion(kind), features()
-    together = model(given, PRESENT)
+    model, given, there = fusion(kind), features(kind), masks(kind)
+    together = model(given, there)
     for i in range(4):
-        one = model({n: x[i : i + 1] for n, x in given.items()}, {n: p[i : i + 1] for n, p in PRESENT.items()})
+        one = model({n: x[i : i + 1] for n, x in given.items()}, {n: p[i : i + 1] for n, p in there.items()})
         torch.testing.assert_close(one[0], together[i])
     mapped = vmap(lambda x, p: model({n: v[None] for n, v in x.items()}, {n: v[None] for n, v in p.items()})[0])(
-        given, PRESENT
+        given, there
     )
     torch.testing.assert_close(mapped, together)
 
 
-@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@every_kind
 def test_products_without_any_modality_are_refused(kind):
     nothing = {name: torch.tensor([True, True, False, True]) for name in DIMS}
     with pytest.raises(ValueError, match=r"1 of 4 products have none of .*first at position 2 of the batch; leave"):
-        fusion(kind)(features(), nothing)
+        fusion(kind)(features(kind), masks(kind, nothing))
     with pytest.raises(ValueError, match=r"features of \['sound'\]; this fusion knows \['image', 'title', 'price'\]"):
         fusion(kind)({"sound": torch.zeros(4, 6)}, {})
     with pytest.raises(ValueError, match="features of no modality"):
@@ -293,7 +316,7 @@ def test_products_without_any_modality_are_refused(kind):
         kind(DIMS, 2)
 
 
-@pytest.mark.parametrize("kind", [AttentionFusion, ConcatFusion])
+@every_kind
 def test_fusion_learns_what_only_both_modalities_tell(kind):
     """The image tells one half of the answer and the title the other: chance is 25 %, either alone gives 50 %."""
     generator = torch.Generator().manual_seed(0)
@@ -302,15 +325,120 @@ def test_fusion_learns_what_only_both_modalities_tell(kind):
     image, title = noise[:, :6].clone(), noise[:, 6:].clone()
     image[:, 0] += 4.0 * (classes // 2) - 2
     title[:, 0] += 4.0 * (classes % 2) - 2
+    given = {"image": image, "title": title}
+    if kind.reads_elements:  # beside an element of noise
+        given = {name: torch.stack([torch.randn(x.shape, generator=generator), x], 1) for name, x in given.items()}
     torch.manual_seed(0)
     model = nn.ModuleDict({"fusion": kind({"image": 6, "title": 4}, 8), "head": nn.Linear(8, 4)})
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(80):
         optimizer.zero_grad()
-        logits = model["head"](model["fusion"]({"image": image, "title": title}, {}))
+        logits = model["head"](model["fusion"](given, {}))
         nn.functional.cross_entropy(logits, classes).backward()
         optimizer.step()
     assert (logits.argmax(1) == classes).float().mean() > 0.9
+
+
+def test_gated_fusion_matches_loops():
+    model, given = fusion(GatedFusion), features(GatedFusion)
+    output = model(given, PRESENT)
+    for row in range(4):
+        x = {n: (model.norms[n](given[n][row]) if PRESENT[n][row] else torch.zeros(DIMS[n])).tolist() for n in DIMS}
+        expected = gated_unit_by_loops(
+            list(x.values()),
+            [bool(PRESENT[n][row]) for n in DIMS],
+            [(model.values[n].weight.tolist(), model.values[n].bias.tolist()) for n in DIMS],
+            [(model.gates[n].weight.tolist(), model.gates[n].bias.tolist()) for n in DIMS],
+        )
+        torch.testing.assert_close(output[row], torch.tensor(expected))
+
+
+def test_a_linear_head_on_late_fusion_averages_the_modalities_logits():
+    model, given = fusion(LateFusion), features()
+    head = nn.Linear(8, 5, bias=False)
+    fused = head(model(given, PRESENT))
+    own = {}
+    for name, x in given.items():  # the logits of each modality as if it were alone
+        one = {n: torch.full((4,), n == name) for n in DIMS}
+        own[name] = head(model({name: x}, {name: one[name]}))
+    for row in range(4):
+        there = [own[name][row] for name in DIMS if PRESENT[name][row]]
+        torch.testing.assert_close(fused[row], torch.stack(there).mean(0))
+    norms = model({"image": given["image"]}, {}).norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(4))
+
+
+def test_co_attention_matches_loops():
+    model, given, there = fusion(CoAttentionFusion), features(CoAttentionFusion), masks(CoAttentionFusion)
+    weights = model.weights(given, there)
+    for row in range(4):
+        x = [model.norms[n](given[n][row]).tolist() for n in DIMS]
+        expected = co_attention_by_loops(
+            x,
+            [there[n][row].tolist() for n in DIMS],
+            [(model.keys[n].weight.tolist(), model.keys[n].bias.tolist()) for n in DIMS],
+            [model.guides[n].weight.tolist() for n in DIMS],
+            [model.scores[n].weight[0].tolist() for n in DIMS],
+        )
+        for name, one in zip(DIMS, expected, strict=True):
+            torch.testing.assert_close(weights[name][row], torch.tensor(one))
+            assert weights[name][row][~there[name][row]].abs().sum() == 0
+
+
+def test_co_attention_to_the_picture_depends_on_the_title():
+    model, given, there = fusion(CoAttentionFusion), features(CoAttentionFusion), masks(CoAttentionFusion)
+    before = model.weights(given, there)["image"]
+    other = model.weights(given | {"title": given["title"] + torch.randn(4, 3, 4)}, there)["image"]
+    changed = (before - other).abs().amax(1)
+    assert changed[PRESENT["title"] & PRESENT["image"]].min() > 1e-4  # a missing title guides nothing
+    assert changed[~PRESENT["title"]].max() == 0
+
+
+def three_modalities(n: int = 4) -> ProductInputs:
+    """Pictures, titles and two attributes; product 1 has attributes alone, and of product 2 only the first is known."""
+    generator = torch.Generator().manual_seed(0)
+    attributes = torch.tensor([[1, 2], [3, 1], [2, 0], [3, 2]])
+    return ProductInputs(
+        images=torch.randint(256, (n, 32, 32, 3), dtype=torch.uint8, generator=generator),
+        has_image=torch.tensor([True, False, True, True]),
+        tokens=TOKENS[[0, 3, 1, 3]],
+        lengths=LENGTHS[[0, 3, 1, 3]],
+        attributes=attributes,
+    )
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_a_third_modality_joins_image_and_title(kind):
+    """Colour and gender as categorical embeddings: only the config names them, no other part of the encoder changes."""
+    config = {
+        "image": {"name": "conv4", "width": 8},
+        "title": {"vocab_size": 12, "embedding_dim": 4, "hidden_size": 4},
+        "attributes": {"sizes": [3, 2], "dim": 6},
+        "fusion": {"kind": kind, "dim": 12},
+    }
+    torch.manual_seed(0)
+    encoder, inputs = build_encoder(config).eval(), three_modalities()
+    before = encoder(inputs)
+    assert before.shape == (4, 12) and encoder.modality == "image+title+attributes"
+    other = replace(inputs, attributes=torch.tensor([[2, 2], [3, 1], [2, 0], [3, 2]]))
+    changed = (encoder(other) - before).abs().amax(1)
+    assert changed[0] > 1e-3 and changed[1:].max() < 1e-6
+    encoder(inputs).square().sum().backward()
+    assert all(table.weight.grad[1:].abs().sum() > 0 for table in encoder.attributes.values)
+    unknown = replace(inputs, attributes=torch.zeros_like(inputs.attributes))
+    with pytest.raises(ValueError, match=r"1 of 4 products have none of the modalities .*first at position 1 of"):
+        encoder(unknown)
+
+
+def test_encoders_refuse_fusions_that_do_not_fit():
+    image, title = {"name": "conv4", "width": 8}, {"vocab_size": 12}
+    with pytest.raises(ValueError, match="fusion is 'sum'; choose one of attention, concat, gated"):
+        build_encoder({"image": image, "title": title, "fusion": {"kind": "sum", "dim": 8}})
+    with pytest.raises(ValueError, match=r"several modalities; here are \['image'\]"):
+        build_encoder({"image": image, "fusion": {"kind": "concat", "dim": 8}})
+    with pytest.raises(ValueError, match="which torchvision's 'shufflenet_v2_x0_5' does not give: choose conv4"):
+        fused = {"kind": "co_attention", "dim": 8}
+        build_encoder({"image": {"name": "shufflenet_v2_x0_5"}, "title": title, "fusion": fused})
 
 
 # --- the full classifier -----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -105,7 +105,7 @@ class FinetuneAll:
             return inputs
         mirrored = torch.rand(len(inputs), generator=generator) < 0.5
         images = torch.where(mirrored[:, None, None, None], inputs.images.flip(2), inputs.images)
-        return ProductInputs(images, inputs.has_image, inputs.tokens, inputs.lengths)
+        return replace(inputs, images=images)
 
 
 class CosineClassifier(nn.Module):
