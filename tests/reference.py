@@ -327,3 +327,20 @@ def co_attention_by_loops(x, mask, keys, guides, scores) -> list[list[float]]:
             raw.append(sum(v * math.tanh(h) for v, h in zip(scores[m], guided, strict=True)))
         weights.append(_softmax_where(raw, mask[m]))
     return weights
+
+
+def mixed_logits_by_loops(support, labels, query, embeddings, g, h, scale) -> list[list[float]]:
+    """Xing et al. 2019 for one episode: embeddings[k] of label k; g and h are two (weight, bias) layers with a ReLU."""
+
+    def network(layers, x):
+        (first, last) = layers
+        return _affine(*last, [max(a, 0.0) for a in _affine(*first, x)])
+
+    prototypes = []
+    for k, embedding in enumerate(embeddings):
+        members = [x for x, label in zip(support, labels, strict=True) if label == k]
+        mean = [sum(column) / len(members) for column in zip(*members, strict=True)]
+        word = network(g, embedding)
+        share = 1 / (1 + math.exp(-network(h, word)[0]))
+        prototypes.append([share * m + (1 - share) * w for m, w in zip(mean, word, strict=True)])
+    return [[-scale * sum((a - b) ** 2 for a, b in zip(q, p, strict=True)) for p in prototypes] for q in query]
