@@ -43,7 +43,7 @@ class Recipe:
 
     Args:
         image: arguments of :func:`image_encoder`, or None.
-        title: arguments of :class:`TitleEncoder` without the vocabulary size, or None.
+        title: arguments of :func:`title_encoder` without the vocabulary size, or None.
         fusion: arguments of the fusion, needed with both.
         size: "small" or "large", see ``IMAGE_SIZES``.
         start: the recipe whose weights this one starts from; every part that both have is taken over.

@@ -344,3 +344,20 @@ def mixed_logits_by_loops(support, labels, query, embeddings, g, h, scale) -> li
         share = 1 / (1 + math.exp(-network(h, word)[0]))
         prototypes.append([share * m + (1 - share) * w for m, w in zip(mean, word, strict=True)])
     return [[-scale * sum((a - b) ** 2 for a, b in zip(q, p, strict=True)) for p in prototypes] for q in query]
+
+
+def text_convolution_by_loops(words, layers) -> list[float]:
+    """Kim 2014: for each (weight (channels, D, width), bias), the largest ReLU of a window around each word."""
+    features = []
+    for weight, bias in layers:
+        for kernel, b in zip(weight, bias, strict=True):
+            width, best = len(kernel[0]), 0.0
+            for middle in range(len(words)):
+                total = b
+                for offset in range(width):
+                    at = middle + offset - width // 2
+                    if 0 <= at < len(words):
+                        total += sum(k[offset] * a for k, a in zip(kernel, words[at], strict=True))
+                best = max(best, total)
+            features.append(best)
+    return features

@@ -5,7 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference import additive_attention_by_loops, co_attention_by_loops, gated_unit_by_loops
+from reference import (
+    additive_attention_by_loops,
+    co_attention_by_loops,
+    gated_unit_by_loops,
+    text_convolution_by_loops,
+)
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
@@ -21,7 +26,7 @@ from fewshot_prod.encoders.fusion import (
     LateFusion,
 )
 from fewshot_prod.encoders.product import build_encoder
-from fewshot_prod.encoders.title import TitleEncoder
+from fewshot_prod.encoders.title import TITLE_ENCODERS, TitleEncoder, title_encoder
 from fewshot_prod.inputs import ProductInputs
 
 TOKENS = torch.tensor([[5, 9, 2, 7, 3], [4, 4, 8, 0, 0], [6, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 2, 3, 4, 0]])
@@ -29,7 +34,7 @@ LENGTHS = torch.tensor([5, 3, 1, 0, 4])
 CELLS = [("gru", True), ("gru", False), ("lstm", True), ("lstm", False)]
 
 
-def title_encoder(cell="gru", bidirectional=True, recurrence="packed", dtype=torch.float32) -> TitleEncoder:
+def recurrent(cell="gru", bidirectional=True, recurrence="packed", dtype=torch.float32) -> TitleEncoder:
     torch.manual_seed(0)
     encoder = TitleEncoder(
         12, embedding_dim=6, hidden_size=5, cell=cell, bidirectional=bidirectional, recurrence=recurrence
@@ -43,7 +48,7 @@ def title_encoder(cell="gru", bidirectional=True, recurrence="packed", dtype=tor
 @pytest.mark.parametrize(("cell", "bidirectional"), CELLS)
 def test_title_encoder_matches_each_title_on_its_own(cell, bidirectional):
     """Without padding or batch: PyTorch's recurrence over the bare title, then attention in loops."""
-    encoder = title_encoder(cell, bidirectional, dtype=torch.float64)
+    encoder = recurrent(cell, bidirectional, dtype=torch.float64)
     features, weights = encoder(TOKENS, LENGTHS), encoder.attention_weights(TOKENS, LENGTHS)
     assert features.shape == (5, encoder.feature_dim) == (5, 10 if bidirectional else 5)
     attention = encoder.attention
@@ -71,7 +76,7 @@ def test_title_encoder_matches_each_title_on_its_own(cell, bidirectional):
 def test_masked_recurrence_equals_packed_in_value_and_gradient(cell, bidirectional):
     results = []
     for recurrence in ("packed", "masked"):
-        encoder = title_encoder(cell, bidirectional, recurrence)
+        encoder = recurrent(cell, bidirectional, recurrence)
         features = encoder(TOKENS, LENGTHS)
         features.square().sum().backward()
         results.append((features.detach(), {name: p.grad for name, p in encoder.named_parameters()}))
@@ -86,7 +91,7 @@ def test_masked_recurrence_equals_packed_in_value_and_gradient(cell, bidirection
 @pytest.mark.parametrize("recurrence", ["packed", "masked"])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_features_do_not_depend_on_padding_or_batch(cell, recurrence):
-    encoder = title_encoder(cell, recurrence=recurrence)
+    encoder = recurrent(cell, recurrence=recurrence)
     together = encoder(TOKENS, LENGTHS)
     garbage = torch.where(torch.arange(5) < LENGTHS[:, None], TOKENS, 11)
     wider = torch.cat([garbage, torch.full((5, 3), 7)], dim=1)
@@ -98,7 +103,7 @@ def test_features_do_not_depend_on_padding_or_batch(cell, recurrence):
 
 @pytest.mark.parametrize("recurrence", ["packed", "masked"])
 def test_missing_titles_give_zero_features_and_finite_gradients(recurrence):
-    encoder = title_encoder(recurrence=recurrence).train()
+    encoder = recurrent(recurrence=recurrence).train()
     features = encoder(torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, dtype=torch.long))
     features.sum().backward()
     assert features.abs().max() == 0
@@ -106,17 +111,17 @@ def test_missing_titles_give_zero_features_and_finite_gradients(recurrence):
 
 
 def test_title_attention_depends_on_the_title():
-    weights = title_encoder().attention_weights(TOKENS, LENGTHS)
+    weights = recurrent().attention_weights(TOKENS, LENGTHS)
     torch.testing.assert_close(weights.sum(1), (LENGTHS > 0).float())
     assert weights[0].max() - weights[0].min() > 0.01
     swapped = TOKENS.clone()
     swapped[0, 4] = 8  # another last word moves the query, and with it the weight of the first word
-    assert (title_encoder().attention_weights(swapped, LENGTHS)[0, 0] - weights[0, 0]).abs() > 1e-4
+    assert (recurrent().attention_weights(swapped, LENGTHS)[0, 0] - weights[0, 0]).abs() > 1e-4
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_masked_recurrence_under_func_transforms(cell):
-    encoder = title_encoder(cell, recurrence="masked")
+    encoder = recurrent(cell, recurrence="masked")
     parameters = dict(encoder.named_parameters())
 
     def loss(parameters, tokens, lengths):
@@ -130,7 +135,7 @@ def test_masked_recurrence_under_func_transforms(cell):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_masked_recurrence_has_a_right_double_backward(cell):
-    encoder = title_encoder(cell, recurrence="masked", dtype=torch.float64)
+    encoder = recurrent(cell, recurrence="masked", dtype=torch.float64)
     names = ["rnn.weight_hh_l0", "attention.key.weight", "embedding.weight"]
     values = [encoder.get_parameter(name).detach().clone().requires_grad_() for name in names]
 
@@ -144,7 +149,7 @@ def test_masked_recurrence_has_a_right_double_backward(cell):
 
 def test_title_encoder_under_bfloat16_autocast():
     for recurrence in ("packed", "masked"):
-        encoder = title_encoder(recurrence=recurrence)
+        encoder = recurrent(recurrence=recurrence)
         with torch.autocast("cpu", torch.bfloat16):
             low = encoder(TOKENS, LENGTHS)
         torch.testing.assert_close(low.float(), encoder(TOKENS, LENGTHS), rtol=0.05, atol=0.02)
@@ -169,6 +174,151 @@ def test_additive_attention_without_any_key():
     context.sum().backward()
     assert context[1].abs().max() == 0 and weights[1].abs().max() == 0
     assert keys.grad.isfinite().all() and keys.grad[1].abs().max() == 0 < keys.grad[0].abs().max()
+
+
+# --- every kind of title encoder ---------------------------------------------------------------------------------
+
+SMALL = {
+    "recurrent": {"embedding_dim": 6, "hidden_size": 4},
+    "bag": {"embedding_dim": 6},
+    "cnn": {"embedding_dim": 6, "channels": 4},
+    "transformer": {"dim": 8, "n_heads": 2},
+}
+every_title = pytest.mark.parametrize("kind", TITLE_ENCODERS)
+
+
+def titles(kind: str, dtype=torch.float32) -> nn.Module:
+    torch.manual_seed(0)
+    return title_encoder(12, kind=kind, **SMALL[kind]).to(dtype).eval()
+
+
+def test_each_kind_has_its_place_in_these_tests():
+    assert len(TITLE_ENCODERS) == 4 and list(TITLE_ENCODERS) == list(SMALL)
+
+
+@every_title
+def test_title_features_do_not_depend_on_padding_or_batch(kind):
+    encoder = titles(kind)
+    together = encoder(TOKENS, LENGTHS)
+    assert together.shape == (5, encoder.feature_dim) and together[3].abs().max() == 0 < together[2].abs().max()
+    garbage = torch.where(torch.arange(5) < LENGTHS[:, None], TOKENS, 11)
+    wider = torch.cat([garbage, torch.full((5, 3), 7)], dim=1)
+    torch.testing.assert_close(encoder(wider, LENGTHS), together)
+    alone = torch.cat([encoder(TOKENS[i : i + 1, : max(n, 1)], LENGTHS[i : i + 1]) for i, n in enumerate(LENGTHS)])
+    torch.testing.assert_close(alone, together)
+    (states, mask), (wide_states, wide_mask) = encoder.elements(TOKENS, LENGTHS), encoder.elements(wider, LENGTHS)
+    assert torch.equal(mask, torch.arange(5) < LENGTHS[:, None]) and torch.equal(wide_mask[:, :5], mask)
+    torch.testing.assert_close(wide_states[:, :5][mask], states[mask])
+
+
+@every_title
+def test_title_weights_are_a_share_of_the_tokens_that_exist(kind):
+    weights = titles(kind).attention_weights(TOKENS, LENGTHS)
+    assert weights.shape == TOKENS.shape and weights.min() >= 0
+    torch.testing.assert_close(weights.sum(1), (LENGTHS > 0).float())
+    assert weights[torch.arange(5) >= LENGTHS[:, None]].abs().sum() == 0
+
+
+@every_title
+def test_the_order_of_tokens_counts_except_in_a_bag(kind):
+    encoder = titles(kind)
+    turned = encoder(TOKENS[:1].flip(1), LENGTHS[:1])
+    assert torch.allclose(turned, encoder(TOKENS[:1], LENGTHS[:1]), atol=1e-4) == (kind == "bag")
+
+
+@every_title
+def test_title_gradients_of_both_orders(kind):
+    """Against finite differences in float64, in every parameter, and under vmap."""
+    encoder = titles(kind, torch.float64)
+    if kind == "recurrent":
+        encoder.recurrence = "masked"
+    names = [name for name, _ in encoder.named_parameters()]
+    values = [p.detach().clone().requires_grad_() for p in encoder.parameters()]
+    tokens, lengths = TOKENS[[1, 3, 4], :4], LENGTHS[[1, 3, 4]]
+
+    def features(*values):
+        return functional_call(encoder, dict(zip(names, values, strict=True)), (tokens, lengths))
+
+    assert torch.autograd.gradcheck(features, values, fast_mode=True)
+    assert torch.autograd.gradgradcheck(features, values, fast_mode=True)
+
+    def loss(parameters, tokens, lengths):
+        return functional_call(encoder, parameters, (tokens[None], lengths[None])).square().sum()
+
+    each = vmap(grad(loss), in_dims=(None, 0, 0))(dict(encoder.named_parameters()), tokens, lengths)
+    encoder(tokens, lengths).square().sum().backward()
+    for name, p in encoder.named_parameters():
+        torch.testing.assert_close(each[name].sum(0), p.grad)
+        assert p.grad.abs().max() > 0, name
+
+
+@every_title
+def test_title_encoders_learn_what_a_title_says(kind):
+    """Four classes by which of four tokens occurs among noise; chance is 25 %."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (64,), generator=generator)
+    tokens = torch.randint(5, 12, (64, 6), generator=generator)
+    tokens.scatter_(1, torch.randint(3, (64, 1), generator=generator), labels[:, None] + 1)
+    lengths = torch.randint(3, 7, (64,), generator=generator)
+    torch.manual_seed(0)
+    encoder = titles(kind)
+    head = nn.Linear(encoder.feature_dim, 4)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.02)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(head(encoder(tokens, lengths)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (head(encoder(tokens, lengths)).argmax(1) == labels).float().mean() > 0.9
+
+
+def test_bag_and_convolutions_match_loops():
+    bag, cnn = titles("bag"), titles("cnn")
+    for row, n in enumerate(LENGTHS.tolist()):
+        if n == 0:
+            continue
+        words = bag.embedding.weight[TOKENS[row, :n]]
+        torch.testing.assert_close(bag(TOKENS, LENGTHS)[row], words.mean(0))
+        maps = text_convolution_by_loops(
+            cnn.embedding.weight[TOKENS[row, :n]].tolist(),
+            [(layer.weight.tolist(), layer.bias.tolist()) for layer in cnn.convolutions],
+        )
+        torch.testing.assert_close(cnn(TOKENS, LENGTHS)[row], torch.tensor(maps))
+
+
+def test_transformer_block_matches_pytorchs_layer():
+    """The same weights in PyTorch's own layer, title by title, without padding."""
+    block = titles("transformer").blocks[0]
+    peer = nn.TransformerEncoderLayer(8, 2, 32, 0.0, "gelu", batch_first=True, norm_first=True).eval()
+    peer.self_attn.in_proj_weight, peer.self_attn.in_proj_bias = block.projections.weight, block.projections.bias
+    peer.self_attn.out_proj, peer.norm1, peer.norm2 = block.out, block.norm1, block.norm2
+    peer.linear1, peer.linear2 = block.network[0], block.network[2]
+    x = torch.randn(3, 5, 8)
+    torch.testing.assert_close(block(x, torch.ones(3, 5, dtype=torch.bool)), peer(x))
+    mask = torch.arange(5) < torch.tensor([[5], [2], [3]])
+    torch.testing.assert_close(block(x, mask)[mask], peer(x, src_key_padding_mask=~mask)[mask])
+
+
+def test_title_encoders_refuse():
+    with pytest.raises(ValueError, match="title encoder is 'lstm'; choose one of recurrent, bag, cnn, transformer"):
+        build_encoder({"title": {"vocab_size": 12, "kind": "lstm"}})
+    with pytest.raises(ValueError, match=r"widths are \(2, 3\): give odd ones"):
+        title_encoder(12, kind="cnn", widths=(2, 3))
+    with pytest.raises(ValueError, match="dim=10 is no multiple of n_heads=4"):
+        title_encoder(12, kind="transformer", dim=10)
+    with pytest.raises(ValueError, match="a title has 5 tokens and max_length is 4: raise it"):
+        title_encoder(12, kind="transformer", dim=8, max_length=4)(TOKENS, LENGTHS)
+
+
+@pytest.mark.parametrize("kind", ["bag", "cnn", "transformer"])
+def test_every_title_encoder_is_fused_with_an_image(kind):
+    for fusion_kind in FUSIONS:
+        fused = {"kind": fusion_kind, "dim": 12}
+        title = {"vocab_size": 12, "kind": kind, **SMALL[kind]}
+        encoder = build_encoder({"image": {"name": "conv4", "width": 8}, "title": title, "fusion": fused}).eval()
+        images = torch.randint(256, (5, 16, 16, 3), dtype=torch.uint8)
+        features = encoder(ProductInputs(images, None, TOKENS, LENGTHS))
+        assert features.shape == (5, 12) and features.isfinite().all() and encoder.modality == "image+title"
 
 
 # --- fusion ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from fewshot_prod.encoders.attributes import AttributeEncoder
 from fewshot_prod.encoders.fusion import build_fusion
 from fewshot_prod.encoders.image import image_encoder
 from fewshot_prod.encoders.inner_rates import InnerRates
-from fewshot_prod.encoders.title import TitleEncoder
+from fewshot_prod.encoders.title import title_encoder
 from fewshot_prod.inputs import ProductInputs
 
 MODALITIES = ("image", "title", "attributes")  # each an attribute of ProductEncoder and a key of its config
@@ -21,7 +21,7 @@ class ProductEncoder(nn.Module):
     """Features of products from their image, their title, their attributes, or any of these together.
 
     Args:
-        config: ``image``: arguments of :func:`image_encoder`; ``title``: arguments of :class:`TitleEncoder`;
+        config: ``image``: arguments of :func:`image_encoder`; ``title``: arguments of :func:`title_encoder`;
             ``attributes``: arguments of :class:`AttributeEncoder`; each may be left out or None. ``fusion``:
             ``{"kind": a key of FUSIONS, "dim": int}``, needed with several of them; ``tokenizer``: the JSON of a
             trained :class:`TitleTokenizer`, kept beside the weights; ``inner_rates``: true where Meta-SGD's
@@ -43,7 +43,7 @@ class ProductEncoder(nn.Module):
         if image is None and title is None:
             raise ValueError("an encoder needs an 'image' part, a 'title' part or both")
         self.image = image_encoder(**image) if image else None
-        self.title = TitleEncoder(**title) if title else None
+        self.title = title_encoder(**title) if title else None
         self.attributes = AttributeEncoder(**attributes) if attributes else None
         if self.image is not None:
             self.register_buffer("mean", torch.tensor(self.image.mean).view(3, 1, 1) * 255, persistent=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fewshot_prod.encoders.attention import AdditiveAttention
+from fewshot_prod.encoders.title.bag import token_mask
 
 
 class TitleEncoder(nn.Module):
@@ -89,7 +90,7 @@ class TitleEncoder(nn.Module):
 
     def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States (B, T, feature_dim), final state (B, feature_dim) and the mask of tokens (B, T)."""
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)  # (B, T)
+        mask = token_mask(tokens, lengths)
         embedded = self.dropout(self.embedding(tokens))
         recur = self._packed if self.recurrence == "packed" else self._masked
         return *recur(embedded, lengths, mask), mask
