@@ -55,6 +55,7 @@ def pretrained(args: Args) -> tuple[Prepared, Catalog | None]:
     from fewshot_prod.catalog import CatalogError, load_catalog
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.checkpoints import load_checkpoint
+    from fewshot_prod.explore import recipe_for
     from fewshot_prod.recipes import SMOKE, Prepared, prepare_encoder
     from fewshot_prod.splits import random_split
 
@@ -64,11 +65,11 @@ def pretrained(args: Args) -> tuple[Prepared, Catalog | None]:
         raise CatalogError("give --root, the catalog to pretrain on, or --checkpoint, an encoder that exists already")
     catalog = load_catalog(args.catalog, args.root, strict=args.strict, **args.columns.options())
     print(summary(catalog))
-    images, titles = catalog.frame["image"].notna().any(), catalog.frame["title"].notna().any()
-    recipe = "conv4_gru" if images and titles else "conv4" if images else "gru"
     # Nothing is held out as novel: the new categories are those in --support.
     split = random_split(catalog, args.seed, n_novel=0, n_validation=len(catalog.categories) // 8, min_groups=2)
-    return prepare_encoder(recipe, catalog, split, args.seed, args.runs, SMOKE if args.smoke else None), catalog
+    return prepare_encoder(
+        recipe_for(catalog), catalog, split, args.seed, args.runs, SMOKE if args.smoke else None
+    ), catalog
 
 
 def main(args: Args) -> int:

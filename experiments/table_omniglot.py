@@ -117,7 +117,7 @@ def beside_published(records: Iterable[Record]) -> str:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import measure_table
+    from fewshot_prod.cells import choose_rows, measure_table
     from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
@@ -133,12 +133,9 @@ def main(args: Args) -> int:
         seeds, episodes, adapting = args.seeds[:1], 20, 2
         split = replace(split, **{part: getattr(split, part)[:80] for part in PARTS})
     rows = table_rows()
-    unknown = sorted(set(args.rows) - {row.name for row in rows})
-    if unknown:
-        raise SystemExit(f"no rows {unknown}; there are: {', '.join(row.name for row in rows)}")
     failures = measure_table(
         "omniglot",
-        [row for row in rows if not args.rows or row.name in args.rows],
+        choose_rows(rows, args.rows),
         [Setting(way, shot) for way, shot in SETTINGS],
         catalog=catalog,
         split=split,

@@ -28,12 +28,18 @@ class Args:
     """Training seed."""
     runs: Path = Path("runs/encoders")
     """Where encoders are kept."""
+    tensorboard: Path | None = None
+    """Also write the history there as TensorBoard events, once training is done (needs the package tensorboard)."""
     smoke: bool = False
     """One epoch on a few products, to see that it works."""
 
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
+    from fewshot_prod.tensorboard import log_history, summary_writer
+
+    if args.tensorboard:
+        summary_writer()  # a missing package is told now, not after the training
     from fewshot_prod.recipes import SMOKE, prepare_encoder
 
     catalog, split = args.data.load()
@@ -41,6 +47,8 @@ def main(args: Args) -> int:
     if args.smoke:
         catalog, runs, overrides = catalog.take_groups(12), Path("runs/smoke"), SMOKE
     facts = prepare_encoder(args.recipe, catalog, split, args.seed, runs, overrides).facts
+    if args.tensorboard:
+        log_history(facts["history"], args.tensorboard / catalog.name / split.name / args.recipe / f"seed{args.seed}")
     best = max((row["score"] for row in facts["history"] if "score" in row), default=float("nan"))
     print(f"{args.recipe}, seed {args.seed}: validation {100 * best:.1f} %, {facts['train_seconds'] / 60:.1f} minutes")
     return 0

@@ -12,6 +12,7 @@ from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
+from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import prepare_encoder
@@ -49,6 +50,19 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     against: tuple[str, ...] = ()
     n_ways: tuple[int | str, ...] | None = None
+
+
+def choose_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """The rows of these names, in the order of ``rows``; all of them without names.
+
+    Raises:
+        UnknownName: if a name is no row's.
+    """
+    known = [row.name for row in rows]
+    for name in names:
+        if name not in known:
+            raise UnknownName("row", name, known)
+    return [row for row in rows if not names or row.name in names]
 
 
 def measure_table(

@@ -1,4 +1,16 @@
-"""``fewshot-prod``: look at a catalog, deal its categories into a split, evaluate a checkpoint."""
+"""Look at a catalog, deal its categories into a split, evaluate a checkpoint.
+
+What does my table hold, and which rows cannot be used?
+    fewshot-prod catalog --root my.csv
+
+Which categories shall training never see?
+    fewshot-prod split my_split.json --root my.csv --novel 20 --validation 10
+
+How well does an encoder adapt to such categories?
+    fewshot-prod evaluate data/checkpoints/synthetic_conv4_gru_prototypical --method prototypical
+
+Training and whole tables are scripts: see experiments/README.md, and --help of each.
+"""
 
 from __future__ import annotations
 
@@ -167,17 +179,23 @@ def run_script(main: Callable[[Any], int], arguments: type, description: str) ->
     Returns:
         The exit code: ``main``'s; 2 for bad input; 130 when interrupted.
     """
-    args = tyro.cli(arguments, description=description)
+    args = tyro.cli(arguments, description=description.replace("``", "`"))
     try:
         return main(args)
     except KeyboardInterrupt:
         print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
+    except ImportError as error:
+        if error.__cause__ is None:  # else it is an optional package's, told with its remedy
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         from fewshot_prod.catalog import CatalogError
         from fewshot_prod.checkpoints import CheckpointError
+        from fewshot_prod.names import UnknownName
 
-        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError)):
+        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError, UnknownName)):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2

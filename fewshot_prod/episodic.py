@@ -1,9 +1,9 @@
-"""What one outer step of episodic training computes: query losses of prototypical networks and of MAML's family."""
+"""What one outer step of episodic training computes: query losses of metric methods and of MAML's family."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,6 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.normalisation import batch_norms
-from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.pretrain import seed_step
 
@@ -24,13 +23,39 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-class PrototypicalTraining(nn.Module):
-    """Snell et al. 2017, with a learned ``logit_scale`` (Oreshkin et al. 2018; Chen et al. 2021, Meta-Baseline)."""
+def query_loss(method: Any, features: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """What training a feature method on ``episodes`` lowers: its own ``loss``, else the queries' cross-entropy.
 
-    def __init__(self, encoder: ProductEncoder, *, norm: str, normalise: bool, logit_scale: float) -> None:
+    Args:
+        features: float32 (N, D), which carry gradients.
+    """
+    if hasattr(method, "loss"):
+        return method.loss(features, episodes)
+    return cross_entropy(method(features, episodes).flatten(0, 1), episodes.query_labels.flatten())
+
+
+class MetricTraining(nn.Module):
+    """Episodic training of an encoder through a feature method, as Snell et al. 2017 train theirs.
+
+    The numbers that a method names in ``learned`` are trained with the encoder, as logarithms, so that they stay
+    positive (a learned scale: Oreshkin et al. 2018; Chen et al. 2021). A method's ``module`` is the encoder's ``head``.
+
+    Args:
+        kind: a feature method whose logits are differentiable in the features.
+        start: where its learned numbers start.
+        normalise: divide features by their norm, where the method lets one choose.
+    """
+
+    def __init__(
+        self, kind: type, encoder: ProductEncoder, *, norm: str, start: dict[str, float], normalise: bool
+    ) -> None:
         super().__init__()
-        self.encoder, self.norm, self.normalise = encoder, norm, normalise
-        self.log_scale = nn.Parameter(torch.tensor(math.log(logit_scale)))
+        self.kind, self.encoder, self.norm = kind, encoder, norm
+        choices = {"normalise": normalise, "transform": "L2N" if normalise else "UN"}
+        self.known = {f.name for f in fields(kind)}
+        self.settings = {name: value for name, value in choices.items() if name in self.known}
+        for name in kind.learned:
+            self.register_parameter(log_name(name), nn.Parameter(torch.tensor(math.log(start[name]))))
 
     def add_gradients(self, pool: ProductInputs, episodes: EpisodeBatch, fabric: Fabric) -> Tensor:
         """Mean query loss over the episodes, its gradient added to the parameters'; the pool is encoded once."""
@@ -39,14 +64,25 @@ class PrototypicalTraining(nn.Module):
             m.train(self.norm == "batch")
         with fabric.autocast():
             features = self.encoder(pool).float()
-        logits = self.log_scale.exp() * Prototypical(normalise=self.normalise)(features, episodes)
-        loss = cross_entropy(logits.flatten(0, 1), episodes.query_labels.flatten())
+        loss = query_loss(self._with(self._learned()), features, episodes)
         fabric.backward(loss)
         return loss.detach()
 
-    def method(self) -> Prototypical:
+    def method(self) -> Any:
         """The trained method, for features of the encoder."""
-        return Prototypical(logit_scale=float(self.log_scale.detach().exp()), normalise=self.normalise)
+        return self._with({name: float(value.detach()) for name, value in self._learned().items()})
+
+    def _learned(self) -> dict[str, Tensor]:
+        return {name: getattr(self, log_name(name)).exp() for name in self.kind.learned}
+
+    def _with(self, learned: dict[str, Any]) -> Any:
+        module = {"module": self.encoder.head} if "module" in self.known else {}
+        return self.kind(**module, **self.settings, **learned)
+
+
+def log_name(name: str) -> str:
+    """The parameter behind a learned number: "log_scale" behind "logit_scale"."""
+    return "log_" + name.removeprefix("logit_")
 
 
 class MAMLTraining(nn.Module):

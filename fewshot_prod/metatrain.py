@@ -1,4 +1,4 @@
-"""Episodic training on the base classes: prototypical networks and MAML's family, one outer loop in view."""
+"""Episodic training on the base classes: metric methods and MAML's family, one outer loop in view."""
 
 from __future__ import annotations
 
@@ -16,22 +16,37 @@ from torch import Tensor
 
 from fewshot_prod.checkpoints import TrainingState
 from fewshot_prod.devices import average_gradients, launch_fabric
+from fewshot_prod.encoders.heads import HEADS, attach_head
 from fewshot_prod.encoders.inner_rates import attach_inner_rates
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.episodic import MAMLTraining, PrototypicalTraining, ReptileTraining, training_pool
+from fewshot_prod.episodic import MAMLTraining, MetricTraining, ReptileTraining, training_pool
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.anil import ANIL
+from fewshot_prod.methods.feat import FEAT
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
+from fewshot_prod.methods.matching import Matching
+from fewshot_prod.methods.meta_baseline import MetaBaseline
 from fewshot_prod.methods.meta_sgd import MetaSGD
 from fewshot_prod.methods.proto_maml import ProtoMAML
+from fewshot_prod.methods.prototypical import Prototypical
+from fewshot_prod.methods.relation import Relation
 from fewshot_prod.methods.reptile import Reptile
+from fewshot_prod.methods.ridge import Ridge
 from fewshot_prod.pretrain import Trained, learning_rate, make_optimiser, seed_step
 from fewshot_prod.selection import FewShotValidation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+METRIC: dict[str, type] = {
+    "prototypical": Prototypical,
+    "matching": Matching,
+    "meta_baseline": MetaBaseline,
+    "relation": Relation,
+    "feat": FEAT,
+    "ridge": Ridge,
+}
 ADAPTING: dict[str, type[MAML]] = {
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
@@ -40,7 +55,7 @@ ADAPTING: dict[str, type[MAML]] = {
     "reptile": Reptile,
     "meta_sgd": MetaSGD,
 }
-ALGORITHMS = ("prototypical", *ADAPTING)
+ALGORITHMS = (*METRIC, *ADAPTING)
 
 
 def metatrain(
@@ -86,17 +101,17 @@ def metatrain(
             iteration's.
         inputs: N products of the base classes.
         category_ids, groups: int64 (N,), see :class:`EpisodeSampler`.
-        algorithm: one of ``ALGORITHMS``.
+        algorithm: one of ``ALGORITHMS``. "relation" and "feat" give the encoder a ``head``, unless it has theirs.
         validation: chooses the iteration, by the method that is trained; without it the last one is kept.
         meta_batch_size: episodes an iteration, over all processes.
         outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.pretrain.learning_rate`.
         optimiser: "adamw" or "sgd".
-        norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a prototypical
-            network trains on the statistics of its meta-batch, updates the running ones and is used with those;
-            MAML's family uses those of each support and query set, in use too (transductive), with "support" those of
-            the support alone.
-        normalise: L2-normalise features; None does so for prototypical networks alone.
-        logit_scale: where a prototypical network's starts, and MAML's; None: 10 with normalised features, else 1.
+        norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a metric method
+            trains on the statistics of its meta-batch, updates the running ones and is used with those; MAML's
+            family uses those of each support and query set, in use too (transductive), with "support" those of the
+            support alone.
+        normalise: L2-normalise features; None does so for metric methods alone. "relation" normalises by itself.
+        logit_scale: where a metric method's starts, and MAML's; None: 10 with normalised features, else 1.
         inner_lr, n_adaptation_steps, head, engine, vectorised, parts: of MAML's family, see :class:`MAML`; Meta-SGD's
             rates start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
@@ -109,7 +124,7 @@ def metatrain(
 
     Raises:
         ValueError: for an unknown algorithm, a meta-batch that the processes cannot share evenly, ``norm="batch"``
-            of prototypical networks on several processes, ``norm="support"`` of theirs, or a loss that is not finite.
+            of metric methods on several processes, ``norm="support"`` of theirs, or a loss that is not finite.
         CheckpointError: if the state in ``run_dir`` belongs to other settings.
     """
     fabric = fabric or launch_fabric()
@@ -119,9 +134,9 @@ def metatrain(
         raise ValueError(
             f"meta_batch_size={meta_batch_size} must be a multiple of the number of processes ({fabric.world_size})"
         )
-    if norm == "batch" and algorithm == "prototypical" and fabric.world_size > 1:
+    if norm == "batch" and algorithm in METRIC and fabric.world_size > 1:
         raise ValueError("norm='batch' gives each process its own running statistics; use 'frozen' or 'group'")
-    if norm == "support" and algorithm == "prototypical":
+    if norm == "support" and algorithm in METRIC:
         raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
     for name in ("run_dir", "resume", "validation", *(("parts",) if parts is None else ())):
@@ -129,11 +144,16 @@ def metatrain(
     precision = str(fabric._precision.precision)
     settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
 
-    model: PrototypicalTraining | MAMLTraining
-    normalise = algorithm == "prototypical" if normalise is None else normalise
+    model: MetricTraining | MAMLTraining
+    metric = algorithm in METRIC
+    normalise = metric if normalise is None else normalise
     logit_scale = logit_scale or (10.0 if normalise else 1.0)
-    if algorithm == "prototypical":
-        model = PrototypicalTraining(encoder, norm=norm, normalise=normalise, logit_scale=logit_scale)
+    if metric:
+        if algorithm in HEADS and (encoder.config.get("head") or {}).get("kind") != algorithm:
+            seed_step(seed)
+            attach_head(encoder, algorithm)
+        start = {"logit_scale": logit_scale, "penalty": Ridge.penalty}
+        model = MetricTraining(METRIC[algorithm], encoder, norm=norm, start=start, normalise=normalise)
     else:
         if algorithm == "meta_sgd":
             attach_inner_rates(encoder, inner_lr)
@@ -154,7 +174,7 @@ def metatrain(
         )
     model.to(fabric.device, memory_format=torch.channels_last)
     if validation is not None:
-        default = validation.n_episodes if algorithm == "prototypical" else -(-validation.n_episodes // 5)
+        default = validation.n_episodes if metric else -(-validation.n_episodes // 5)
         validation = replace(validation, n_episodes=n_validation_episodes or default)
     validate_every = validate_every or max(1, n_iterations // 5)
     sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from fewshot_prod.plots import accuracy_vs_shots, save_figure
 from fewshot_prod.results import read_records
-from fewshot_prod.tables import current, differences_table, methods_table
+from fewshot_prod.tables import current, differences_table, methods_table, seconds_table
+
+# What a block's name begins with: the kind of records that it shows, and how.
+RENDERERS = {
+    "table": ("cell", methods_table),
+    "differences": ("difference", differences_table),
+    "seconds": ("cell", seconds_table),
+}
 
 
 def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
@@ -28,12 +35,12 @@ def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str,
     ``<!-- table:table1_fashion modality=image n_way=5 -->`` or ``<!-- differences:table1_fashion -->``."""
     blocks = {}
     page = Path(markdown).read_text(encoding="utf-8")
-    for name in re.findall(r"^<!-- ((?:table|differences):.*) -->$", page, re.MULTILINE):
+    for name in re.findall(rf"^<!-- ((?:{'|'.join(RENDERERS)}):.*) -->$", page, re.MULTILINE):
         source, *filters = name.split()
         kind, stem = source.split(":")
         path = Path(results_dir) / f"{stem}.jsonl"
         records = read_records(path) if path.exists() else []
-        record_kind, render = {"table": ("cell", methods_table), "differences": ("difference", differences_table)}[kind]
+        record_kind, render = RENDERERS[kind]
         blocks[name] = render(current(records, record_kind, **dict(f.split("=") for f in filters)))
     return blocks
 
@@ -49,7 +56,8 @@ def write_tables(
     for path in sorted(results_dir.glob("*.jsonl")):
         records = read_records(path)
         page = tables_dir / f"{path.stem}.md"
-        page.write_text(f"# {path.stem}\n\n{methods_table(records)}\n{differences_table(records)}", encoding="utf-8")
+        parts = [methods_table(records), differences_table(records), seconds_table(records)]
+        page.write_text("\n".join([f"# {path.stem}\n", *parts]), encoding="utf-8")
         print(f"wrote {page}")
         if path.stem.startswith("fig"):
             print(f"wrote {save_figure(accuracy_vs_shots(records), figures_dir / f'{path.stem}.png')}")

@@ -13,6 +13,7 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
+from fewshot_prod.names import UnknownName
 from fewshot_prod.recipes import Prepared
 from fewshot_prod.splits import Split
 
@@ -111,16 +112,24 @@ class Pools:
 
 
 def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
-    """A method ready for ``prepared``'s encoder: what it was meta-trained with, then ``options``.
+    """A method ready for ``prepared``'s encoder: what that method was meta-trained with, then ``options``.
 
     Raises:
-        ValueError: for an unknown method.
+        UnknownName: for an unknown method.
+        ValueError: for one with a trained module that this encoder lacks.
     """
     if name not in METHODS:
-        raise ValueError(f"no method {name!r}; there are {', '.join(METHODS)}")
+        raise UnknownName("method", name, METHODS)
     method = METHODS[name]
     known = {f.name for f in fields(getattr(method, "func", method))}
-    arguments = {k: v for k, v in prepared.facts["head"].items() if k in known} | options
+    # another method's logit_scale, say, means another thing
+    own = prepared.facts["training"]["options"].get("algorithm", "prototypical") == name
+    arguments = {k: v for k, v in prepared.facts["head"].items() if own and k in known} | options
+    if "module" in known:
+        head = prepared.encoder.config.get("head") or {}
+        if head.get("kind") != name:
+            raise ValueError(f"this encoder has no head for {name!r}: meta-train it with algorithm={name!r}")
+        arguments["module"] = prepared.encoder.head
     if "encoder" in known:
         arguments["encoder"] = prepared.encoder
     if "transform" in known:

@@ -23,6 +23,7 @@ from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs, catalog_inputs
+from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
@@ -118,9 +119,11 @@ def continued(start: str) -> dict[str, Recipe]:
     control = replace(STARTS[start], start=start, options=CONTINUED, catalog_options={"grocery": {"epochs": 10}})
     episodic = replace(control, stage="metatrain", options=PROTOTYPICAL, catalog_options=PROTOTYPICAL_SIZES)
     maml = replace(episodic, options=MAML, catalog_options=MAML_SIZES)
+    others = ("matching", "meta_baseline", "relation", "feat", "ridge")
     return {
         f"{start}_continued": control,
         f"{start}_prototypical": episodic,
+        **{f"{start}_{m}": replace(episodic, options=PROTOTYPICAL | {"algorithm": m}) for m in others},
         f"{start}_maml": maml,
         f"{start}_maml_first_order": replace(maml, options=MAML | {"algorithm": "maml_first_order"}),
     }
@@ -216,10 +219,10 @@ def prepare_encoder(
         overrides: options that win over the recipe's, where its stage knows them.
 
     Raises:
-        ValueError: for an unknown recipe.
+        UnknownName: for an unknown recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+        raise UnknownName("recipe", name, RECIPES)
     recipe = RECIPES[name]
     base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
     start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None

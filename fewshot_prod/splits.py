@@ -12,6 +12,7 @@ import numpy as np
 
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.omniglot import ROTATIONS, rotated_name
+from fewshot_prod.names import unknown_name
 
 PARTS = ("base", "validation", "novel")
 DEFAULT_SPLITS = {
@@ -131,7 +132,7 @@ def _split_path(path_or_name: str | Path) -> Path:
         if (folder / f"{path_or_name}.json").is_file():
             return folder / f"{path_or_name}.json"
     names = sorted({file.stem for folder in folders for file in folder.glob("*.json")})
-    raise CatalogError(f"no split named {path_or_name!r} in data/splits/ (there: {', '.join(names)}), nor a .json path")
+    raise CatalogError(f"{unknown_name('split', str(path_or_name), names)} in data/splits/; or give a .json path")
 
 
 def default_split(catalog: Catalog) -> Split:

@@ -9,18 +9,20 @@ from typing import Any
 from fewshot_prod.results import RESULT_VERSION, Record
 
 # What may tell rows and columns apart; a field with one value all over stands in the caption instead.
-ROWS = ("catalog", "split", "domain", "missing_rate", "query_distribution", "modality", "encoder", "fusion", "adapt")
+ROWS = ("catalog", "split", "domain", "missing_rate", "modality", "encoder", "fusion", "adapt")
 ROWS += ("method",)
-COLUMNS = ("mask_class_words", "n_way", "n_query", "n_shot")
+COLUMNS = ("mask_class_words", "query_distribution", "n_way", "n_query", "n_shot")
 # Told with each row, since methods may differ in them without answering another question.
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 # Fields whose values need no name in a caption.
-PLAIN = ("catalog", "split", "query_distribution", "modality", "encoder", "method", "transductive", *COLUMNS)
-METHOD_ORDER = ("nearest_centroid", "prototypical", "maml", "maml_first_order")
-METHOD_ORDER += ("proto_maml", "anil", "reptile", "meta_sgd")
-METHOD_ORDER += ("linear_probe", "finetune_head", "finetune_all")
+PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
+METHOD_ORDER = ("nearest_centroid", "prototypical", "matching", "meta_baseline", "relation", "feat", "ridge")
+METHOD_ORDER += ("maml", "maml_first_order", "proto_maml", "anil", "reptile", "meta_sgd")
+METHOD_ORDER += ("linear_probe", "finetune_head", "baseline_plus_plus", "finetune_all")
+METHOD_ORDER += ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
 
 IMAGENET = "An encoder pretrained on ImageNet has seen things like the novel categories."
+INTERVAL = "± is the half-width of the 95 % interval over {n}"
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
     "from every title."
@@ -104,7 +106,12 @@ def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, colu
     if any(varying(group, ["norm"]) for group in places):  # one encoder and method, measured under two
         rows = (*rows, "norm")
     text = _pivot(
-        cells, rows, columns, lambda c: _estimate(c, "accuracy"), [f for f in TOLD if f not in rows], "Accuracy in %"
+        cells,
+        rows,
+        columns,
+        lambda c: _estimate(c, "accuracy"),
+        [f for f in TOLD if f not in rows],
+        f"Accuracy in %; {INTERVAL}",
     )
     notes = [IMAGENET] if any("imagenet" in str(r["pretrained_on"]).lower() for r in cells) else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
@@ -118,7 +125,23 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
     pairs = current(records, "difference")
     if not pairs:
         return "No paired differences yet.\n"
-    apart = [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
+
+    def text(cells: list[Record]) -> str:
+        sure = {r["mean"] > 0 if abs(r["mean"]) > r["ci95"] else None for r in cells}
+        return f"**{_estimate(cells, 'mean', '+')}**" if sure in ({True}, {False}) else _estimate(cells, "mean", "+")
+
+    caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
+    apart = _told_apart(pairs)
+    rows = (*(f for f in ROWS if f not in apart), "difference")
+    return _pivot(named_differences(pairs), rows, columns, text, (), f"{caption}; {INTERVAL}")
+
+
+def named_differences(pairs: Sequence[Record]) -> list[Record]:
+    """Difference records with a further field ``difference`` that names both sides by what tells them apart.
+
+    ``mask_class_words`` says which column the pair belongs to, also where one side has no titles to mask.
+    """
+    apart = _told_apart(pairs)
 
     def side(record: Record, name: str) -> str:
         fields = [f for f in apart if f != "mask_class_words" or None not in (record["a"].get(f), record["b"].get(f))]
@@ -129,15 +152,32 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
         # Image against image + title: the side with titles says whether they are masked.
         sides = {record[s].get("mask_class_words") for s in "ab"}
         masked = record["mask_class_words"] or sides == {None, True}
-        return {**record, "mask_class_words": masked, "difference": f"{side(record, 'a')} − {side(record, 'b')}"}
+        # A side that was not trained has no seed: the pair's is the other one's.
+        seed = next(
+            (s["train_seed"] for s in (record, record["a"], record["b"]) if s.get("train_seed") is not None), None
+        )
+        name = f"{side(record, 'a')} − {side(record, 'b')}"
+        return {**record, "mask_class_words": masked, "train_seed": seed, "difference": name}
 
-    def text(cells: list[Record]) -> str:
-        sure = {r["mean"] > 0 if abs(r["mean"]) > r["ci95"] else None for r in cells}
-        return f"**{_estimate(cells, 'mean', '+')}**" if sure in ({True}, {False}) else _estimate(cells, "mean", "+")
+    return [labelled(r) for r in pairs]
 
-    caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
-    rows = (*(f for f in ROWS if f not in apart), "difference")
-    return _pivot([labelled(r) for r in pairs], rows, columns, text, (), caption)
+
+def _told_apart(pairs: Sequence[Record]) -> list[str]:
+    """Fields in which the two sides of some pair differ."""
+    return [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
+
+
+def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
+    """Seconds that each method took for 1,000 episodes, features at hand; mean over training seeds."""
+    cells = [r for r in current(records, "cell") if r["eval_seconds"] is not None]
+    if not cells:
+        return "No records yet.\n"
+
+    def text(place: list[Record]) -> str:
+        seconds = 1000 * sum(r["eval_seconds"] / r["n_episodes"] for r in place) / len(place)
+        return f"{seconds:.3f}" if seconds < 1 else f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}"
+
+    return _pivot(cells, ROWS, columns, text, ("device",), "Seconds for 1,000 episodes, measured over {n}")
 
 
 def _estimate(cells: Sequence[Record], field: str, sign: str = "") -> str:
@@ -156,7 +196,7 @@ def _pivot(
     told: Sequence[str],
     caption: str,
 ) -> str:
-    """One table; fields of ``rows``, ``columns`` and ``told`` that do not vary go into the caption."""
+    """One table; of ``rows``, ``columns`` and ``told`` what does not vary goes into the caption, episodes as {n}."""
     _refuse_mixture(cells, rows, columns)
     constant = [f for f in (*rows, *columns, *told) if f not in varying(cells, (*rows, *columns, *told))]
     rows = varying(cells, rows) or rows[-1:]
@@ -181,7 +221,7 @@ def _pivot(
     about = [(f, shown(f, cells[0][f])) for f in constant if f not in (*rows, *columns)]
     about = [v if f in PLAIN else f"{f.replace('_', ' ')} {v}" for f, v in about if v not in ("", "–", "0 % missing")]
     n = "n episodes" if "n_episodes" in told else f"{cells[0]['n_episodes']:,} episodes"
-    caption = f"{caption}; ± is the half-width of the 95 % interval over {n}"
+    caption = caption.format(n=n)
     if max(seeds.values()) > 1:
         count = "the" if len(set(seeds.values())) > 1 else str(max(seeds.values()))
         caption += f"; mean over {count} training seeds (lowest to highest seed)"

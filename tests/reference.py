@@ -133,6 +133,131 @@ def interval_by_loops(values) -> tuple[float, float]:
     return mean, 1.96 * math.sqrt(variance / len(values))
 
 
+# Metric and closed-form methods: lists of vectors, one episode at a time ----------------------------------------------
+
+
+def dot(a, b) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def cosine_by_loops(a, b) -> float:
+    return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+
+def mean_by_loops(vectors) -> list[float]:
+    return [sum(column) / len(vectors) for column in zip(*vectors, strict=True)]
+
+
+def class_means_by_loops(support, labels, n_way) -> list[list[float]]:
+    return [mean_by_loops([x for x, y in zip(support, labels, strict=True) if y == k]) for k in range(n_way)]
+
+
+def linear_by_loops(weight, bias, x) -> list[float]:
+    """A layer's output; ``bias`` may be None."""
+    return [dot(row, x) + (bias[i] if bias is not None else 0.0) for i, row in enumerate(weight)]
+
+
+def layer_norm_by_loops(x, weight, bias, eps=1e-5) -> list[float]:
+    mean = sum(x) / len(x)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in x) / len(x) + eps)
+    return [(v - mean) / deviation * w + b for v, w, b in zip(x, weight, bias, strict=True)]
+
+
+def matching_by_loops(support, labels, query, n_way, scale) -> list[list[float]]:
+    """Vinyals et al. 2016, equation 1: probabilities of the classes, for each query."""
+    rows = []
+    for x in query:
+        attention = softmax_by_loops([scale * cosine_by_loops(x, s) for s in support])
+        rows.append([sum(a for a, y in zip(attention, labels, strict=True) if y == k) for k in range(n_way)])
+    return rows
+
+
+def meta_baseline_by_loops(support, labels, query, n_way, scale) -> list[list[float]]:
+    """Chen et al. 2021, equations 1 and 2."""
+    means = class_means_by_loops(support, labels, n_way)
+    return [[scale * cosine_by_loops(x, mean) for mean in means] for x in query]
+
+
+def relation_by_loops(support, labels, query, n_way, weights) -> list[list[float]]:
+    """Sung et al. 2018, equation 1 before its sigmoid: a perceptron on (class, query), both layer-normalised."""
+
+    def norm(x):
+        return layer_norm_by_loops(x, weights["norm.weight"], weights["norm.bias"])
+
+    def layer(name, x):
+        return linear_by_loops(weights[f"{name}.weight"], weights[f"{name}.bias"], x)
+
+    def relu(x):
+        return [max(v, 0.0) for v in x]
+
+    rows = []
+    for x in query:
+        pairs = [norm(mean) + norm(x) for mean in class_means_by_loops(support, labels, n_way)]
+        rows.append([layer("score", relu(layer("hidden", relu(layer("pair", pair)))))[0] for pair in pairs])
+    return rows
+
+
+def set_attention_by_loops(members, weights) -> list[list[float]]:
+    """Ye et al. 2020, section 4: each member plus what it reads from all, layer-normalised."""
+    adapted = []
+    for x in members:
+        q = linear_by_loops(weights["query.weight"], None, x)
+        keys = [linear_by_loops(weights["key.weight"], None, m) for m in members]
+        attention = softmax_by_loops([dot(q, k) / math.sqrt(len(x)) for k in keys])
+        values = [linear_by_loops(weights["value.weight"], None, m) for m in members]
+        read = [sum(a * v[d] for a, v in zip(attention, values, strict=True)) for d in range(len(x))]
+        out = linear_by_loops(weights["out.weight"], weights["out.bias"], read)
+        total = [a + b for a, b in zip(out, x, strict=True)]
+        adapted.append(layer_norm_by_loops(total, weights["norm.weight"], weights["norm.bias"]))
+    return adapted
+
+
+def feat_by_loops(support, labels, query, n_way, weights, scale) -> list[list[float]]:
+    """Negative squared distances to the class means after the set attention, times ``scale``."""
+    centers = set_attention_by_loops(class_means_by_loops(support, labels, n_way), weights)
+    return [[-scale * sum((a - b) ** 2 for a, b in zip(x, c, strict=True)) for c in centers] for x in query]
+
+
+def feat_contrastive_by_loops(items, labels, n_way, weights, scale) -> float:
+    """Ye et al. 2020, section 4.3: mean cross-entropy of all items among the centers of their adapted classes."""
+    classes = [[x for x, y in zip(items, labels, strict=True) if y == k] for k in range(n_way)]
+    centers = [mean_by_loops(set_attention_by_loops(members, weights)) for members in classes]
+    losses = []
+    for x, y in zip(items, labels, strict=True):
+        logits = [-scale * sum((a - b) ** 2 for a, b in zip(x, c, strict=True)) for c in centers]
+        losses.append(-math.log(softmax_by_loops(logits)[y]))
+    return sum(losses) / len(losses)
+
+
+def cosine_classifier_by_loops(support, labels, query, n_way, *, steps, lr, momentum, weight_decay, scale):
+    """Chen et al. 2019, Baseline++: SGD on weights that start at the class means; gradients by finite differences."""
+
+    def logits(weights, x):
+        return [scale * cosine_by_loops(x, w) for w in weights]
+
+    def loss(weights):
+        rows = zip(support, labels, strict=True)
+        return -sum(math.log(softmax_by_loops(logits(weights, x))[y]) for x, y in rows) / len(support)
+
+    weights = class_means_by_loops(support, labels, n_way)
+    speed, h = [[0.0] * len(weights[0]) for _ in weights], 1e-5
+    for _ in range(steps):
+        gradient = [[0.0] * len(weights[0]) for _ in weights]
+        for k, w in enumerate(weights):
+            for d, value in enumerate(w):
+                w[d] = value + h
+                above = loss(weights)
+                w[d] = value - h
+                gradient[k][d] = (above - loss(weights)) / (2 * h)
+                w[d] = value
+        for k, w in enumerate(weights):
+            for d in range(len(w)):
+                speed[k][d] = momentum * speed[k][d] + gradient[k][d] + weight_decay * w[d]
+        for k, w in enumerate(weights):
+            weights[k] = [value - lr * v for value, v in zip(w, speed[k], strict=True)]
+    return [logits(weights, x) for x in query]
+
+
 # Reptile --------------------------------------------------------------------------------------------------------------
 
 
@@ -180,10 +305,6 @@ def _squared_distance(a, b):
 
 def _weighted_mean(rows, weights):
     return [sum(w * x[d] for w, x in zip(weights, rows, strict=True)) / sum(weights) for d in range(len(rows[0]))]
-
-
-def class_means_by_loops(support, labels, n_way) -> list[list[float]]:
-    return [_weighted_mean(support, [float(label == k) for label in labels]) for k in range(n_way)]
 
 
 def rectified_by_loops(support, labels, query, n_way, epsilon, n_confident) -> list[list[float]]:

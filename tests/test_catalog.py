@@ -121,7 +121,9 @@ def test_where_data_are_looked_for(monkeypatch):
 
 def test_unknown_sources_and_options_list_what_there_is(fashion):
     assert sorted(SOURCES) == ["fashion", "grocery", "omniglot", "synthetic", "table"]
-    with pytest.raises(CatalogError, match="no catalog source 'fasion'; there are fashion, grocery, omniglot, synth"):
+    with pytest.raises(
+        CatalogError, match=r"no catalog source 'fasion': did you mean 'fashion'\? There are fashion, grocery,"
+    ):
         load_catalog("fasion")
     with pytest.raises(CatalogError, match=r"'fashion' has no options \['seed'\]"):
         load_catalog("fashion", fashion, seed=1)

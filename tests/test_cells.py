@@ -6,12 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from fewshot_prod.catalog import load_catalog
 from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
-from fewshot_prod.pools import Setting, episode_sampler
-from fewshot_prod.recipes import RECIPES, SMOKE, prepare_encoder, take_over
+from fewshot_prod.encoders.heads import attach_head
+from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.pools import Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.recipes import RECIPES, SMOKE, Prepared, prepare_encoder, take_over
 from fewshot_prod.results import load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split
 from fewshot_prod.tables import methods_table
@@ -149,6 +152,33 @@ def test_training_sees_no_product_of_a_novel_class(measured, catalog):
     without = prepare_encoder("conv4", known, split, 0, measured / "without", SMOKE, lambda line: None)
     whole = prepare_encoder("conv4", catalog, split, 0, measured / "whole", SMOKE, lambda line: None)
     assert encoder_hash(without.encoder) == encoder_hash(whole.encoder)
+
+
+def trained_as(algorithm: str, head: dict[str, float]) -> Prepared:
+    encoder = build_encoder({"image": {"name": "conv4", "width": 8}})
+    if algorithm == "relation":
+        attach_head(encoder, algorithm)
+    return Prepared(encoder, {"head": head, "training": {"options": {"algorithm": algorithm}}})
+
+
+def test_a_method_finds_the_head_and_the_numbers_that_were_trained_for_it_and_no_others():
+    def center():
+        return torch.zeros(8)
+
+    relation, ridge = trained_as("relation", {}), trained_as("ridge", {"logit_scale": 12.0, "penalty": 3.0})
+    assert build_method("relation", relation, center).module is relation.encoder.head
+    with pytest.raises(ValueError, match="this encoder has no head for 'feat': meta-train it with algorithm='feat'"):
+        build_method("feat", relation, center)
+    assert build_method("ridge", ridge, center).penalty == 3.0
+    assert build_method("ridge", ridge, center, penalty=2.0).penalty == 2.0
+    assert build_method("finetune_head", ridge, center).logit_scale == 5.0
+
+
+@pytest.mark.parametrize("transform", ["UN", "L2N", "CL2N"])
+def test_a_row_can_name_each_normalisation_of_nearest_centroid(transform):
+    row = Row(f"centroid {transform}", "conv4", "nearest_centroid", {"transform": transform})
+    method = build_method(row.method, trained_as("prototypical", {}), lambda: torch.zeros(8), **row.options)
+    assert method.transform == transform and hyperparameters(method) == {"transform": transform}
 
 
 def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():

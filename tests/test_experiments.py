@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import subprocess
 import sys
 import time
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewshot_prod import catalog, pools
+from fewshot_prod.cli import main
 from fewshot_prod.results import read_records
 from fewshot_prod.splits import read_split
 from fewshot_prod.tables import methods_table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
-TABLE_SCRIPTS = ("table1_methods.py", "fig1_shots.py")
+SHIPPED = ROOT / "data" / "checkpoints" / "synthetic_conv4_gru_prototypical"
+TABLE_SCRIPTS = ("table1_methods.py", "table3_all_methods.py", "fig1_shots.py")
 
 
 def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -107,12 +111,32 @@ def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
     assert "| norm |" in methods_table(records)
 
 
+def test_an_encoder_is_trained_by_its_recipe(tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    done = run("train_encoder.py", "--recipe", "gru", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "gru, seed 0: validation" in done.stdout
+    (folder,) = (tmp_path / "runs" / "smoke").glob("synthetic/*/gru/seed0/encoder")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "weights.safetensors"}
+
+
+def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
+    small = catalog.load_catalog("synthetic", products_per_category=20)
+    monkeypatch.setattr(catalog, "load_catalog", lambda *_, **__: small)
+    monkeypatch.setattr(pools, "CENTER_PRODUCTS", 100)
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), "--episodes", "40", "--ways", "5"])
+    assert main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    accuracy = {line.split(":")[0]: float(re.search(r": ([\d.]+) ±", line).group(1)) for line in lines}
+    assert 60 < accuracy["5-way 1-shot"] < accuracy["5-way 5-shot"] < 100
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     missing = run("table1_methods.py", "--catalog", "fashion", "--root", str(tmp_path / "nowhere"), cwd=tmp_path)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
     assert missing.stderr.startswith("error: ") and "styles.csv" in missing.stderr
     row = run("table1_methods.py", "--rows", "nearest", cwd=tmp_path)
-    assert row.returncode != 0 and "no rows ['nearest']" in row.stderr
+    assert row.returncode == 2 and "Traceback" not in row.stderr and "no row 'nearest'" in row.stderr
 
 
 def write_table(path: Path, header: list[str], rows: list[list[str]]) -> None:

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_prod.checkpoints import CheckpointError
+from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.encoders.heads import HEADS, attach_head
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.episodic import training_pool
+from fewshot_prod.episodic import MetricTraining, training_pool
+from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.metatrain import ALGORITHMS, metatrain
+from fewshot_prod.metatrain import ALGORITHMS, METRIC, metatrain
 from fewshot_prod.methods import METHODS
 from fewshot_prod.selection import FewShotValidation
 
@@ -47,14 +49,19 @@ VALIDATION = FewShotValidation(*products(10, 1), n_shots=(5,), n_query=5, n_epis
 QUICK = {"n_shot": 2, "n_query": 2, "report": lambda line: None}
 
 
-# What differs from the settings that suit the others
-SETTINGS = {"proto_maml": {"normalise": True, "inner_lr": 0.01}, "reptile": {"n_iterations": 40, "validate_every": 40}}
+# What differs from the settings that suit the others; relation networks start their comparison from nothing
+SETTINGS = {
+    "relation": {"n_iterations": 100, "validate_every": 100, "outer_lr": 3e-3},
+    "proto_maml": {"normalise": True, "inner_lr": 0.01},
+    "reptile": {"n_iterations": 40, "validate_every": 40},
+}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_learns_to_tell_new_classes_apart(algorithm):
     """Chance is 0.2. Without the outer update accuracy stays that of iteration 0, about 0.3; with it, above 0.9."""
-    settings = {"n_iterations": 15, "validate_every": 15, "inner_lr": 0.2} | SETTINGS.get(algorithm, {})
+    settings = {"n_iterations": 15, "validate_every": 15, "outer_lr": 1e-2, "inner_lr": 0.2}
+    settings |= SETTINGS.get(algorithm, {})
     trained = metatrain(
         conv4(),
         *products(30, 0),
@@ -65,7 +72,6 @@ def test_learns_to_tell_new_classes_apart(algorithm):
         n_shot=5,
         n_query=5,
         meta_batch_size=2,
-        outer_lr=1e-2,
         report=lambda line: None,
         **settings,
     )
@@ -73,6 +79,43 @@ def test_learns_to_tell_new_classes_apart(algorithm):
     assert start < 0.4
     assert end > 0.75
     assert trained.images_seen == settings["n_iterations"] * 2 * 5 * 10
+
+
+@pytest.mark.parametrize("algorithm", METRIC)
+def test_everything_that_is_trained_moves_and_nothing_else_is_kept(algorithm):
+    """Encoder, head and learned numbers, each by a step whose size SGD makes the gradient's."""
+    encoder = conv4()
+    if algorithm in HEADS:
+        attach_head(encoder, algorithm)
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    trained = metatrain(
+        encoder, *products(8, 0), algorithm=algorithm, norm="group", optimiser="sgd", outer_lr=0.1, n_iterations=1,
+        **QUICK,
+    )  # fmt: skip
+    after = trained.encoder.state_dict()
+    assert after.keys() == before.keys()
+    assert not [k for k in after if torch.equal(before[k], after[k])]
+    assert all(trained.head[name] not in (10.0, 0.1) for name in METHODS[algorithm].learned)
+
+
+@pytest.mark.parametrize("algorithm", HEADS)
+def test_a_head_is_saved_and_restored_with_its_encoder(algorithm, tmp_path):
+    trained = metatrain(conv4(), *products(8, 0), algorithm=algorithm, norm="group", n_iterations=1, **QUICK)
+    save_checkpoint(tmp_path / "encoder", trained.encoder, {"head": trained.head})
+    encoder, facts = load_checkpoint(tmp_path / "encoder")
+    assert encoder_hash(encoder) == encoder_hash(trained.encoder)
+    inputs, ids, groups = products(8, 1)
+    episodes = EpisodeSampler(ids, groups, n_way=5, n_shot=2, n_query=2, seed=0).sample(0, 3)
+    logits = [
+        METHODS[algorithm](e.head, **facts["head"])(embed(e, inputs), episodes) for e in (trained.encoder, encoder)
+    ]
+    assert torch.equal(*logits)
+
+
+def test_prototypical_states_of_earlier_versions_still_load():
+    """A run that was stopped before the other metric methods came goes on: its learned scale is called log_scale."""
+    model = MetricTraining(METHODS["prototypical"], conv4(), norm="group", start={"logit_scale": 10}, normalise=True)
+    assert [k for k in model.state_dict() if not k.startswith("encoder.")] == ["log_scale"]
 
 
 class ScoresInTurn(FewShotValidation):
@@ -98,9 +141,13 @@ def test_keeps_the_iteration_that_was_best_on_validation():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_returned_head_makes_the_method_that_was_trained(algorithm):
     trained = metatrain(conv4(), *products(8, 0), algorithm=algorithm, norm="group", n_iterations=1, **QUICK)
-    if algorithm == "prototypical":
-        method = METHODS[algorithm](**trained.head)
-        assert method.normalise and method.logit_scale == pytest.approx(10, rel=0.01)
+    if algorithm in METRIC:
+        module = {"module": trained.encoder.head} if algorithm in HEADS else {}
+        method = METHODS[algorithm](**module, **trained.head)
+        assert [getattr(method, name) for name in method.learned] == pytest.approx(
+            [{"logit_scale": 10.0, "penalty": 0.1}[name] for name in method.learned], rel=0.01
+        )
+        assert trained.head.get("normalise", True) and trained.head.get("transform", "L2N") == "L2N"
     else:
         method = METHODS[algorithm](trained.encoder, **trained.head)
         assert method.norm == "group" and method.first_order == (algorithm in ("maml_first_order", "reptile"))
@@ -108,7 +155,13 @@ def test_the_returned_head_makes_the_method_that_was_trained(algorithm):
 
 @pytest.mark.parametrize(
     "algorithm, norm, changes",
-    [("prototypical", "frozen", False), ("prototypical", "batch", True), ("maml", "batch", False)],
+    [
+        ("prototypical", "frozen", False),
+        ("prototypical", "batch", True),
+        ("matching", "frozen", False),
+        ("matching", "batch", True),
+        ("maml", "batch", False),
+    ],
 )
 def test_running_statistics_change_only_where_the_normalisation_says_so(algorithm, norm, changes):
     encoder = conv4("batch")
@@ -171,7 +224,7 @@ def resumable_run(algorithm: str, run_dir: Path | None, report) -> dict[str, tor
     return {**trained.encoder.state_dict(), "losses": torch.tensor([row.get("loss", 0.0) for row in trained.history])}
 
 
-@pytest.mark.parametrize("algorithm", ["prototypical", "maml_first_order"])
+@pytest.mark.parametrize("algorithm", ["prototypical", "relation", "maml_first_order"])
 def test_goes_on_after_kill_9_to_the_same_weights(algorithm, tmp_path):
     script = RUN.format(tests=str(Path(__file__).parent), algorithm=algorithm, folder=str(tmp_path / "run"))
     root = Path(__file__).parents[1]
@@ -198,7 +251,7 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     [
         (
             {"algorithm": "leap"},
-            "algorithm='leap' is unknown; choose one of prototypical, maml, maml_first_order, proto_maml, anil",
+            "algorithm='leap' is unknown; choose one of prototypical, matching, meta_baseline, relation, feat",
         ),
         ({"norm": "train"}, "norm='train' is unknown; choose one of frozen, batch, group"),
         ({"norm": "group"}, "norm='group' but the encoder has 4 batch-normalisation layers"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import tyro
 
+from fewshot_prod import cli
 from fewshot_prod.pages import generated_blocks, update_generated_blocks, write_tables
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +59,7 @@ def test_linked_and_named_files_exist(page):
     text = page.read_text()
     named = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
     named += re.findall(r"\b((?:experiments|benchmarks|tests|notebooks|fewshot_prod)/[\w/]+\.(?:py|ipynb|md))\b", text)
-    placeholders = {"fewshot_prod/methods/NAME.py"}
+    placeholders = {"fewshot_prod/methods/soft_neighbours.py"}  # what the guide has the reader write
     missing = sorted({name for name in named if name not in placeholders and not (ROOT / name).exists()})
     assert named or page.name == "CHANGELOG.md"
     assert not missing
@@ -98,3 +104,44 @@ def test_ci_runs_lint_and_tests_with_the_data_beside_the_checkout(tmp_path):
     (checkout / "Makefile").write_text("lint:\n\t@exit 1\ntest:\n\t@echo tested\n")
     failed = subprocess.run(run, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False)
     assert failed.returncode and "tested" not in failed.stdout
+
+
+COMMAND_PAGES = [README, ROOT / "experiments" / "README.md"]
+
+
+def shown_commands(page: Path) -> set[tuple[str, ...]]:
+    """Program and arguments of every command of ours that a page shows."""
+    commands = re.findall(
+        r"(?:^ {4}|`)(?:\.venv/bin/)?(?:python )?((?:(?:experiments|benchmarks)/\w+\.py|fewshot-prod)\b[^`\n#]*)",
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    return {tuple(shlex.split(command)) for command in commands}
+
+
+COMMANDS = sorted(set().union(*map(shown_commands, COMMAND_PAGES)))
+
+
+def test_each_script_has_a_command_on_a_page():
+    scripts = {f"{path.parent.name}/{path.name}" for path in (ROOT / "experiments").glob("*.py")}
+    assert scripts | {"fewshot-prod"} <= {program for program, *_ in COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_shown_is_one_that_its_program_takes(command, monkeypatch):
+    """Parsed, not run: tests/test_experiments.py runs them, with --smoke where they are long."""
+    program, *arguments = command
+    if program == "fewshot-prod":
+        name, *arguments = arguments
+        function = {"catalog": cli.show_catalog, "split": cli.make_split, "evaluate": cli.evaluate_checkpoint}[name]
+        takes = functools.wraps(function)(lambda *given, **named: None)
+    else:
+        spec = importlib.util.spec_from_file_location("a_script", ROOT / program)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "a_script", module)  # where its annotations are looked up
+        spec.loader.exec_module(module)
+        if not hasattr(module, "Args"):
+            assert not arguments
+            return
+        takes = module.Args
+    tyro.cli(takes, args=arguments)  # exits with an error if it does not

@@ -91,7 +91,7 @@ def test_a_file_that_is_no_split(tmp_path, content, message):
 
 
 def test_unknown_names_list_what_there_is():
-    with pytest.raises(CatalogError, match=r"no split named 'fashon'.*fashion_random, fashion_tail, grocery_parent"):
+    with pytest.raises(CatalogError, match=r"no split 'fashon'.*fashion_random, fashion_tail, grocery_parent"):
         read_split("fashon")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from fewshot_prod import pages
 from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured
-from fewshot_prod.tables import IMAGENET, MASKED, current, differences_table, methods_table
+from fewshot_prod.tables import IMAGENET, MASKED, current, differences_table, methods_table, seconds_table
 
 
 def record(accuracy: float, *, ci95: float = 0.002, skipped: dict | None = None, **changes) -> dict:
@@ -44,7 +44,7 @@ def test_the_whole_table():
     ]
     assert methods_table(cells) == (
         "Accuracy in %; ± is the half-width of the 95 % interval over n episodes. synthetic, synthetic_random, "
-        "balanced queries, image, conv4, 5-way, 15 queries a class, norm running, inductive.\n"
+        "image, conv4, balanced queries, 5-way, 15 queries a class, norm running, inductive.\n"
         "\n"
         "| method | 1-shot | 5-shot | episodes |\n"
         "| --- | --: | --: | --: |\n"
@@ -210,3 +210,26 @@ def test_two_normalisations_of_one_encoder_and_method_are_two_rows():
         ["maml", "batch", "98.0 ± 0.2", "transductive"],
         ["maml", "support", "95.0 ± 0.2", "inductive"],
     ]
+
+
+def test_seconds_are_for_a_thousand_episodes_and_a_mean_over_seeds():
+    def timed(seconds, **changes):
+        return {**record(0.5, **changes), "eval_seconds": seconds}
+
+    page = seconds_table(
+        [timed(0.5), timed(0.3, train_seed=1), timed(40.0, method="maml", n_episodes=200), timed(2.0, n_shot=5)]
+    )
+    assert rows_of(page)[2] == ["prototypical", "0.040", "0.200", "10,000", "1–2"]
+    assert rows_of(page)[3] == ["maml", "200", "–", "200", "1"]
+    assert "±" not in page and "measured over n episodes" in page
+
+
+def test_a_pair_with_an_untrained_side_belongs_to_the_other_sides_seed():
+    frozen = record(0.70, encoder="lite0", train_seed=None)
+    pairs = [
+        difference(
+            record(0.80 + 0.01 * seed, encoder="tuned", train_seed=seed), frozen, mean=0.1 + 0.01 * seed, ci95=0.01
+        )
+        for seed in (0, 1)
+    ]
+    assert rows_of(differences_table(pairs))[2] == ["tuned − lite0", "**+10.5 ± 1.0 (+10.0 to +11.0)**"]

@@ -21,6 +21,7 @@ from fewshot_prod.catalog.grocery import load_grocery
 from fewshot_prod.catalog.omniglot import load_omniglot
 from fewshot_prod.catalog.summary import summary
 from fewshot_prod.catalog.table import load_table
+from fewshot_prod.names import unknown_name
 
 __all__ = ["SOURCES", "Catalog", "CatalogError", "Problem", "Product", "data_folder", "load_catalog", "summary"]
 
@@ -56,7 +57,7 @@ def load_catalog(source: str, root: Path | None = None, *, strict: bool = False,
             and a row is bad.
     """
     if source not in SOURCES:
-        raise CatalogError(f"no catalog source {source!r}; there are {', '.join(sorted(SOURCES))}")
+        raise CatalogError(unknown_name("catalog source", source, sorted(SOURCES)))
     _check_options(source, SOURCES[source], options)
     return SOURCES[source](data_folder(source) if root is None else Path(root), strict=strict, **options)
 

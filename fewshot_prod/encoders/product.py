@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.attributes import AttributeEncoder
-from fewshot_prod.encoders.fusion import build_fusion
+from fewshot_prod.encoders.fusion import AttentionFusion, build_fusion
+from fewshot_prod.encoders.heads import build_head
 from fewshot_prod.encoders.image import image_encoder
 from fewshot_prod.encoders.inner_rates import InnerRates
 from fewshot_prod.encoders.title import title_encoder
@@ -24,8 +25,9 @@ class ProductEncoder(nn.Module):
         config: ``image``: arguments of :func:`image_encoder`; ``title``: arguments of :func:`title_encoder`;
             ``attributes``: arguments of :class:`AttributeEncoder`; each may be left out or None. ``fusion``:
             ``{"kind": a key of FUSIONS, "dim": int}``, needed with several of them; ``tokenizer``: the JSON of a
-            trained :class:`TitleTokenizer`, kept beside the weights; ``inner_rates``: true where Meta-SGD's
-            :class:`InnerRates` belong to the weights.
+            trained :class:`TitleTokenizer`, kept beside the weights; ``head``: what a metric method learned beside the
+            encoder, see :func:`build_head`; ``inner_rates``: true where Meta-SGD's :class:`InnerRates` belong to the
+            weights.
 
     Raises:
         ValueError: if the config names no modality, or several without a fusion, or a fusion that does not fit.
@@ -59,6 +61,7 @@ class ProductEncoder(nn.Module):
                 f"{image['name']!r} does not give: choose conv4, resnet12 or efficientnet_lite0, or another fusion"
             )
         self.feature_dim: int = self.fusion.feature_dim if self.fusion else next(iter(dims.values()))
+        self.head = build_head(config["head"], self.feature_dim) if config.get("head") else None
         if config.get("inner_rates"):
             self.inner_rates = InnerRates(self, 0.0)  # their values come with the weights
 
@@ -74,6 +77,25 @@ class ProductEncoder(nn.Module):
         features, present = self.modality_features(inputs)
         (name,) = features
         return features[name].float() * present[name].unsqueeze(1)
+
+    @torch.no_grad()
+    def attention(self, inputs: ProductInputs) -> dict[str, Tensor]:
+        """What is attended to, without dropout.
+
+        Returns:
+            "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding and
+            for a missing title. "modalities", float32 (B, M), if they are fused by attention: image
+            first. Rows sum to 1.
+        """
+        was_training = self.training
+        self.eval()
+        found = {}
+        if self.title is not None:
+            found["tokens"] = self.title.attention_weights(inputs.tokens, inputs.lengths)
+        if isinstance(self.fusion, AttentionFusion):
+            found["modalities"] = self.fusion.weights(*self.modality_features(inputs))
+        self.train(was_training)
+        return found
 
     def modality_features(self, inputs: ProductInputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each modality's features (B, D_m) before fusion, and bool (B,) saying which products have it."""

@@ -22,9 +22,12 @@ def of_parts(parameters: dict[str, Tensor], parts: str | None) -> dict[str, Tens
     """
     if parts is None:
         return parameters
-    of = {name: name.removeprefix("encoder.").split(".")[0] for name in parameters}
-    wanted, known = parts.split("+"), list(dict.fromkeys(of.values()))
-    for part in wanted:
-        if part not in known:
+    chosen: dict[str, Tensor] = {}
+    for part in parts.split("+"):
+        start = "head." if part == "head" else f"encoder.{part}."
+        found = {name: p for name, p in parameters.items() if name.startswith(start)}
+        if not found:
+            known = dict.fromkeys(name.removeprefix("encoder.").split(".")[0] for name in parameters)
             raise ValueError(f"parts={parts!r}: there is no {part!r} to adapt; choose from {'+'.join(known)}")
-    return {name: p for name, p in parameters.items() if of[name] in wanted}
+        chosen |= found
+    return {name: p for name, p in parameters.items() if name in chosen}

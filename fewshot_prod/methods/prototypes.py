@@ -1,6 +1,8 @@
-"""The kernel that prototype methods share: squared distances from each query to the class means of its episode."""
+"""The kernels that prototype methods share: each query against one vector a class of its episode."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -41,11 +43,65 @@ def class_means(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
     return means.unflatten(0, shape)
 
 
-def squared_distances(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
-    """||f(x) - c_k||^2 for every query and class, c_k the mean of the class's support features.
+def linear_logits(
+    pool: Tensor, episodes: EpisodeBatch, head: Callable[[EpisodeBatch], tuple[Tensor, Tensor | None]]
+) -> Tensor:
+    """x w_k + b_k for every query x and class k, with weights that each episode's support gives.
 
     Where no gradients are asked for, queries are gathered two megabytes at a time, which a CPU's cache holds: that
     takes a quarter of the time of gathering them all, and less than a Gram matrix of the pool to look products up in.
+
+    Args:
+        pool: float32 (N, D) features.
+        head: from some of the episodes to weights, float32 (E, n_way, D), and biases, float32 (E, n_way), or None.
+
+    Returns:
+        float32 (E, Q, n_way); gradients flow to ``pool`` and through ``head``.
+    """
+    q = episodes.query.shape[1]
+    at_once, block_bytes = (128, 2**21) if pool.device.type == "cpu" else (4096, 2**28)
+    block = max(1, block_bytes // (q * pool.shape[1] * pool.element_size()))
+    gathered = pool.new_empty(block, q, pool.shape[1])
+    parts = []
+    for part in episodes.split(at_once):
+        weights, biases = head(part)
+        biases = weights.new_zeros(()) if biases is None else biases[:, None]
+        biases = biases.expand(len(part), 1, weights.shape[1])
+        weights = weights.mT  # (E, D, n_way)
+        if torch.is_grad_enabled() and (pool.requires_grad or weights.requires_grad):
+            parts.append(torch.baddbmm(biases, pool[part.query], weights))
+            continue
+        out = pool.new_empty(len(part), q, weights.shape[2])
+        for i in range(0, len(part), block):
+            rows = part.query[i : i + block]
+            features = gathered[: len(rows)]
+            torch.index_select(pool, 0, rows.reshape(-1), out=features.view(-1, pool.shape[1]))
+            torch.baddbmm(biases[i : i + block], features, weights[i : i + block], out=out[i : i + block])
+        parts.append(out)
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def squared_distances(pool: Tensor, episodes: EpisodeBatch, centers: Callable[..., Tensor] = class_means) -> Tensor:
+    """||f(x) - c_k||^2 for every query and class, c_k the mean of the class's support features.
+
+    Args:
+        pool: float32 (N, D) features.
+        centers: from (pool, episodes) to other c_k, float32 (E, n_way, D).
+
+    Returns:
+        float32 (E, Q, n_way); gradients flow to ``pool`` and through ``centers``.
+    """
+
+    def head(part: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        c = centers(pool, part)
+        return -2 * c, c.square().sum(2)
+
+    squares = torch.linalg.vector_norm(pool, dim=1).square()[episodes.query][..., None]  # (E, Q, 1)
+    return linear_logits(pool, episodes, head).add_(squares)
+
+
+def cosines(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """Cosine of the angle between every query and every class's mean support feature, in -1..1.
 
     Args:
         pool: float32 (N, D) features.
@@ -53,21 +109,6 @@ def squared_distances(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
     Returns:
         float32 (E, Q, n_way); gradients flow to ``pool``.
     """
-    squares = torch.linalg.vector_norm(pool, dim=1).square()[episodes.query][..., None]  # (E, Q, 1)
-    if pool.requires_grad and torch.is_grad_enabled():
-        means = class_means(pool, episodes)  # (E, n_way, D)
-        return torch.baddbmm(means.square().sum(2)[:, None], pool[episodes.query], means.mT, alpha=-2) + squares
-    n, q = episodes.query.shape
-    at_once, block_bytes = (128, 2**21) if pool.device.type == "cpu" else (4096, 2**28)
-    block = max(1, block_bytes // (q * pool.shape[1] * pool.element_size()))
-    gathered = pool.new_empty(block, q, pool.shape[1])
-    out = pool.new_empty(n, q, episodes.n_way)
-    for part, part_out in zip(episodes.split(at_once), out.split(at_once), strict=True):
-        means = class_means(pool, part)
-        offsets, means = means.square().sum(2)[:, None], means.mT
-        for i in range(0, len(part), block):
-            rows = part.query[i : i + block]
-            features = gathered[: len(rows)]
-            torch.index_select(pool, 0, rows.view(-1), out=features.view(-1, pool.shape[1]))
-            torch.baddbmm(offsets[i : i + block], features, means[i : i + block], alpha=-2, out=part_out[i : i + block])
-    return out.add_(squares)
+    return linear_logits(
+        F.normalize(pool, dim=1), episodes, lambda part: (F.normalize(class_means(pool, part), dim=2), None)
+    )

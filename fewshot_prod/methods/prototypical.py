@@ -45,6 +45,7 @@ class Prototypical:
 
     needs: ClassVar[str] = "features"
     transductive: ClassVar[bool] = False
+    learned: ClassVar[tuple[str, ...]] = ("logit_scale",)
 
     def __post_init__(self) -> None:
         if self.logit_scale <= 0:

@@ -1,0 +1,107 @@
+"""Table 3: every method on the same encoder, the same budget and the same episodes; and what imbalanced queries do.
+
+Command: python experiments/table3_all_methods.py --catalog fashion          (also: synthetic, grocery, table)
+
+Resumes: every encoder and every finished cell is kept, so a stopped run goes on
+
+Writes: experiments/results/table3_<split>.jsonl; ``make tables`` renders it, seconds and paired differences included
+
+Protocol: 5-way, 15 queries a class, images only, Conv4; queries balanced, or with class sizes drawn from a Dirichlet
+distribution with alpha = 2 (Veilleux et al. 2021); what is trained on episodes goes on from the same encoder with as
+many products as its continued control; otherwise as table 1
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_prod.cli import CatalogArgs, Data, run_script
+
+if TYPE_CHECKING:
+    from fewshot_prod.cells import Row
+
+FROZEN = ("ridge", "linear_probe", "finetune_head", "baseline_plus_plus")
+TRANSDUCTIVE = ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
+EPISODIC = ("prototypical", "matching", "meta_baseline", "feat", "ridge", "maml", "maml_first_order")
+
+
+@dataclass(frozen=True)
+class Args:
+    """Measure every method at 1 and 5 shots, with balanced and with imbalanced queries."""
+
+    data: Data = field(default_factory=CatalogArgs)
+    """Which catalog and split."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds."""
+    rows: tuple[str, ...] = ()
+    """Only these rows; default all."""
+    shots: tuple[int, ...] = (1, 5)
+    """Labelled products a class."""
+    episodes: int = 10_000
+    """Episodes of feature methods."""
+    episodes_adapting: int = 200
+    """Episodes of methods that change the encoder: the first ones of the same sequence."""
+    results: Path | None = None
+    """The JSONL file; default experiments/results/table3_<split>.jsonl."""
+    runs: Path = Path("runs/encoders")
+    """Where trained encoders are kept and looked for."""
+    smoke: bool = False
+    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+
+
+def table_rows() -> list[Row]:
+    """The rows, in the order in which they are measured; each is compared with the first."""
+    from fewshot_prod.cells import Row
+
+    first = "nearest_centroid"
+    return [
+        Row(first, "conv4", first),
+        *(Row(name, "conv4", name, against=(first,)) for name in (*FROZEN, *TRANSDUCTIVE)),
+        Row("continued nearest_centroid", "conv4_continued", first, against=(first,)),
+        *(Row(f"trained {name}", f"conv4_{name}", name, against=(first,)) for name in EPISODIC),
+    ]
+
+
+def main(args: Args) -> int:
+    """Run it; see the top of this file."""
+    from fewshot_prod.cells import choose_rows, measure_table
+    from fewshot_prod.pools import Setting
+    from fewshot_prod.recipes import SMOKE
+    from fewshot_prod.results import read_records
+    from fewshot_prod.tables import methods_table, seconds_table
+
+    catalog, split = args.data.load()
+    name = f"table3_{split.name}"
+    results, runs = args.results or Path(f"experiments/results/{name}.jsonl"), args.runs
+    seeds, episodes, adapting, n_query = args.seeds, args.episodes, args.episodes_adapting, 15
+    rows = table_rows()
+    if args.smoke:
+        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
+        results = args.results or runs / f"{name}.jsonl"
+        seeds, episodes, adapting, n_query = args.seeds[:1], 20, 2, 5
+        rows = [row for row in rows if row.recipe == "conv4"]  # nothing more to train
+    failures = measure_table(
+        "table3",
+        choose_rows(rows, args.rows),
+        [Setting(5, shot, n_query, queries) for queries in ("balanced", "dirichlet:2") for shot in args.shots],
+        catalog=catalog,
+        split=split,
+        seeds=seeds,
+        results=results,
+        runs=runs,
+        n_episodes=episodes,
+        n_episodes_adapting=adapting,
+        overrides=SMOKE if args.smoke else None,
+    )
+    print(methods_table(read_records(results)))
+    print(seconds_table(read_records(results)))
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main, Args, __doc__))

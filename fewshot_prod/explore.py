@@ -1,0 +1,139 @@
+"""For a notebook: a catalog with its split and encoder by one name, methods side by side, adaptation step by step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fewshot_prod.catalog import Catalog, load_catalog
+from fewshot_prod.cells import Row, describe, finish
+from fewshot_prod.checkpoints import load_checkpoint
+from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.evaluation import evaluate, paired_difference
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
+from fewshot_prod.recipes import Prepared, prepare_encoder
+from fewshot_prod.results import Record, difference
+from fewshot_prod.splits import Split, default_split
+
+REPOSITORY = Path(__file__).parents[1]
+# Encoders that come with the repository, under data/checkpoints/
+SHIPPED = {"synthetic": "synthetic_conv4_gru_prototypical", "grocery": "grocery_lite0_tuned"}
+
+
+def open_pools(
+    name: str,
+    root: Path | None = None,
+    *,
+    split: Split | None = None,
+    recipe: str | None = None,
+    runs: Path = REPOSITORY / "runs" / "encoders",
+    **options: Any,
+) -> Pools:
+    """A catalog, its split and an encoder for it, ready to embed the novel products.
+
+    The encoder is the shipped one where there is one; otherwise it is trained on the base classes the first time,
+    which takes minutes to hours, and read from ``runs`` from then on.
+
+    Args:
+        name: a catalog source, see :func:`load_catalog`.
+        root: its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME of the repository.
+        split: the catalog's own when None.
+        recipe: a key of ``RECIPES``; when given, no shipped encoder is used.
+        options: of the catalog's loader.
+    """
+    if root is None and not os.environ.get("FEWSHOT_PROD_DATA"):
+        root = REPOSITORY / "data" / name  # a notebook runs in its own folder
+    catalog = load_catalog(name, root, **options)
+    split = split or default_split(catalog)
+    if recipe is None and name in SHIPPED:
+        return Pools(Prepared(*load_checkpoint(REPOSITORY / "data" / "checkpoints" / SHIPPED[name])), catalog, split)
+    return Pools(prepare_encoder(recipe or recipe_for(catalog), catalog, split, 0, runs), catalog, split)
+
+
+def recipe_for(catalog: Catalog) -> str:
+    """The recipe of a small encoder that reads what the catalog's products have: images, titles or both."""
+    images, titles = catalog.frame["image"].notna().any(), catalog.frame["title"].notna().any()
+    return "conv4_gru" if images and titles else "conv4" if images else "gru"
+
+
+def compare_methods(
+    pools: Pools,
+    methods: Mapping[str, Mapping[str, Any]] | Sequence[str],
+    settings: Sequence[Setting],
+    *,
+    n_episodes: int = 1000,
+    n_episodes_adapting: int = 20,
+    episode_seed: int = 0,
+) -> list[Record]:
+    """Records of several methods on the same episodes of one encoder, and their paired differences from the first.
+
+    Args:
+        methods: keys of ``METHODS``, the one to compare with first; with hyperparameters if a mapping.
+        n_episodes: of feature methods.
+        n_episodes_adapting: of adapting methods, which take far longer: the first episodes of the same sequence.
+
+    Returns:
+        Cells and differences in memory, as ``measure_table`` writes them into a file: for plots and tables.
+    """
+    records: list[Record] = []
+    options = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
+    built = {name: build_method(name, pools.prepared, pools.center, **options[name]) for name in options}
+    recipe = pools.prepared.facts["training"]["recipe"]
+    for setting in settings:
+        sampler = episode_sampler(pools.catalog, pools.split, setting, episode_seed)
+        first = None
+        for name, method in built.items():
+            features = method.needs == "features"
+            n = n_episodes if features else min(n_episodes, n_episodes_adapting)
+            seed = pools.prepared.facts["training"]["seed"]
+            planned = describe("explore", Row(name, recipe, name), setting, method, pools, seed, n, episode_seed)
+            scores = evaluate(method, pools.of(method), sampler, n)
+            records.append(finish(planned, scores, pools, sampler))
+            if first is None:
+                first = records[-1], scores.accuracy
+                continue
+            shared = min(len(scores.accuracy), len(first[1]))
+            mean, half = paired_difference(scores.accuracy[:shared], first[1][:shared])
+            records.append(difference(records[-1], first[0], mean=mean, ci95=half))
+    return records
+
+
+def adaptation_steps(
+    method: Callable[[ProductInputs, EpisodeBatch], Tensor], pool: ProductInputs, episodes: EpisodeBatch
+) -> list[dict[str, float]]:
+    """Loss and accuracy of a method that takes gradient steps, before the first one and after each.
+
+    Args:
+        method: one with ``n_adaptation_steps``, such as :class:`fewshot_prod.methods.maml.MAML`; it is asked once for
+            every number of steps, so that what is reported is what it predicts.
+        episodes: without padding.
+
+    Returns:
+        One dict a number of steps, 0 to ``n_adaptation_steps``: ``step``, and, as means over the products of all
+        episodes, ``support_loss``, ``query_loss`` (cross-entropy, nats) and ``support_accuracy``,
+        ``query_accuracy`` (0 to 1).
+
+    Raises:
+        TypeError: if the method takes no such steps.
+    """
+    if not hasattr(method, "n_adaptation_steps"):
+        raise TypeError(f"{type(method).__name__} has no n_adaptation_steps: it takes no gradient steps to look at")
+    on_support = replace(episodes, query=episodes.support, query_labels=episodes.support_labels)
+    rows = []
+    for step in range(method.n_adaptation_steps + 1):
+        at = replace(method, n_adaptation_steps=step)
+        row: dict[str, float] = {"step": step}
+        for name, part in (("support", on_support), ("query", episodes)):
+            logits, labels = at(pool, part).flatten(0, 1), part.query_labels.flatten()
+            row[f"{name}_loss"] = float(cross_entropy(logits, labels))
+            row[f"{name}_accuracy"] = float((logits.argmax(1) == labels).to(torch.float64).mean())
+        rows.append(row)
+    return rows

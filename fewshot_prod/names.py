@@ -1,0 +1,29 @@
+"""What to answer to a name that there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for an unknown ``name``: the nearest right one, if any is near, and all that there are.
+
+    Example:
+        >>> unknown_name("method", "protypical", ["maml", "prototypical"])
+        "no method 'protypical': did you mean 'prototypical'? There are maml, prototypical"
+        >>> unknown_name("method", "xyz", ["maml"])
+        "no method 'xyz'. There are maml"
+    """
+    names = list(known)
+    folded = {n.casefold(): n for n in names}
+    near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    hint = f": did you mean {folded[near[0]]!r}?" if near else "."
+    return f"no {kind} {name!r}{hint} There are {', '.join(names)}"
+
+
+class UnknownName(ValueError):
+    """There is nothing of that name; the message is :func:`unknown_name`'s."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(unknown_name(kind, name, known))

@@ -1,0 +1,41 @@
+"""Figures from records, histories and arrays: each function takes an optional Axes and returns the Axes.
+
+``ax.figure`` is the figure, :func:`save_figure` writes it. All are made to be told apart in colour, by colour-blind
+readers and in grey, and to be read at the width of a column (the default) and of a slide (``width=SLIDE_WIDTH``).
+"""
+
+from __future__ import annotations
+
+from fewshot_prod.plots.attention import attention_sheet, modality_weights
+from fewshot_prod.plots.categories import class_sizes, confusion_matrix, embedding_map
+from fewshot_prod.plots.comparisons import accuracy_vs_seconds, difference_forest, rank_diagram
+from fewshot_prod.plots.curves import (
+    accuracy_vs_adaptation_steps,
+    accuracy_vs_pretraining_size,
+    accuracy_vs_shots,
+    adaptation_curve,
+    training_curves,
+)
+from fewshot_prod.plots.pictures import episode_sheet, product_sheet
+from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
+
+__all__ = [
+    "COLUMN_WIDTH",
+    "SLIDE_WIDTH",
+    "accuracy_vs_adaptation_steps",
+    "accuracy_vs_pretraining_size",
+    "accuracy_vs_seconds",
+    "accuracy_vs_shots",
+    "adaptation_curve",
+    "attention_sheet",
+    "class_sizes",
+    "confusion_matrix",
+    "difference_forest",
+    "embedding_map",
+    "episode_sheet",
+    "modality_weights",
+    "product_sheet",
+    "rank_diagram",
+    "save_figure",
+    "training_curves",
+]

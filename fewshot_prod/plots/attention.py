@@ -1,0 +1,146 @@
+"""What an encoder attends to: the tokens of a title, and picture against title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, SHADES, drawn_on, points, text_scale
+
+MODALITY_COLOURS = (COLOURS[0], COLOURS[6], "0.75")  # the darkest first
+
+
+def attention_sheet(
+    pieces: Sequence[Sequence[str]],
+    token_weights: Sequence[ArrayLike],
+    ax: Axes | None = None,
+    *,
+    images: np.ndarray | None = None,
+    modality_weights: ArrayLike | None = None,
+    modalities: Sequence[str] = ("image", "title"),
+    names: Sequence[str] | None = None,
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Products in rows: the picture, how much attention each modality gets, and the title shaded token by token.
+
+    Args:
+        pieces: the tokens of each title as text, N lists; empty for a missing title.
+        token_weights: attention paid to them, each at least as long as its title (what is padding is left out).
+            A title's most attended token is the darkest.
+        images: uint8 (N, H, W, 3), or None.
+        modality_weights: float (N, M), each row sums to 1; or None.
+        names: N captions.
+
+    Raises:
+        ValueError: if a title has more tokens than weights.
+    """
+    n = len(pieces)
+    for i, (title, weights) in enumerate(zip(pieces, token_weights, strict=True)):
+        if len(title) > len(np.asarray(weights)):
+            raise ValueError(f"title {i} has {len(title)} tokens but {len(np.asarray(weights))} weights")
+    with drawn_on(ax, width, n * 0.56 * text_scale(width)) as ax:
+        ax.axis("off")
+        size = 0.9 * ax.xaxis.label.get_size()
+        across, down = points(ax)
+        row = down / n
+        ax.set_xlim(0, across)
+        ax.set_ylim(down, 0)
+        picture = 0.9 * row if images is not None else 0.0
+        left = picture + 0.8 * size if images is not None else 0.0
+        for i, title in enumerate(pieces):
+            top = i * row
+            if images is not None:
+                wide = picture * images.shape[2] / images.shape[1]
+                ax.imshow(images[i], extent=(0, wide, top + picture, top), aspect="auto", interpolation="antialiased")
+                left = max(left, wide + 0.8 * size)
+            line = top + 0.7 * size
+            if names is not None:
+                ax.text(left, line, names[i], va="center", fontsize=size, weight="bold")
+            if modality_weights is not None:
+                _modality_bar(ax, np.asarray(modality_weights)[i], modalities, (0.5 * across, line), 0.5 * across, size)
+            if names is not None or modality_weights is not None:
+                line += 1.6 * size
+            _shaded_title(ax, title, np.asarray(token_weights[i], float), (left, line), across, size)
+        ax.set_xlim(0, across)  # imshow moves them
+        ax.set_ylim(down, 0)
+    return ax
+
+
+def modality_weights(
+    weights: ArrayLike,
+    names: Sequence[str],
+    ax: Axes | None = None,
+    *,
+    modalities: Sequence[str] = ("image", "title"),
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Mean attention to each modality, category by category, the one that leans most on the first modality on top.
+
+    Args:
+        weights: float (N, M), each row sums to 1.
+        names: N category names.
+    """
+    weights = np.asarray(weights, np.float64)
+    names = np.asarray(names)
+    mean = {name: weights[names == name].mean(0) for name in sorted(set(names.tolist()))}
+    order = sorted(mean, key=lambda name: -mean[name][0])
+    with drawn_on(ax, width, (0.16 * len(order) + 0.6) * text_scale(width), grid="x") as ax:
+        start = np.zeros(len(order))
+        for m, modality in enumerate(modalities):
+            share = 100 * np.array([mean[name][m] for name in order])
+            ax.barh(range(len(order)), share, left=start, height=0.8, color=MODALITY_COLOURS[m], label=modality)
+            start += share
+        ax.set_yticks(range(len(order)), order)
+        ax.set_ylim(len(order) - 0.4, -0.6)
+        ax.set_xlim(0, 100)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xlabel("Share of attention (%)")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(modalities), frameon=False, borderaxespad=0.1)
+    return ax
+
+
+def _modality_bar(
+    ax: Axes, weights: np.ndarray, modalities: Sequence[str], corner: tuple[float, float], wide: float, size: float
+) -> None:
+    """A bar of length ``wide`` points in pieces as long as the weights, with their percentages."""
+    x, y = corner
+    for weight, name, colour in zip(weights, modalities, MODALITY_COLOURS, strict=False):
+        ax.add_patch(Rectangle((x, y - 0.6 * size), wide * weight, 1.2 * size, color=colour, linewidth=0))
+        if weight > 0.25:
+            shade = "white" if colour == MODALITY_COLOURS[0] else "black"
+            text = f"{name} {100 * weight:.0f} %"
+            ax.text(x + wide * weight / 2, y, text, ha="center", va="center", fontsize=0.8 * size, color=shade)
+        x += wide * weight
+
+
+def _shaded_title(
+    ax: Axes, title: Sequence[str], weights: np.ndarray, corner: tuple[float, float], right: float, size: float
+) -> None:
+    """Tokens one after the other from ``corner``, in further lines where they would pass ``right`` (points)."""
+    x, y = corner
+    if not len(title):
+        ax.text(x, y, "(no title)", va="center", fontsize=size, style="italic", color="0.4")
+        return
+    shades = colormaps[SHADES]
+    pixel = ax.figure.dpi / 72
+    for piece, weight in zip(title, weights[: len(title)] / weights[: len(title)].max(), strict=True):
+        text = ax.text(
+            x,
+            y,
+            piece,
+            va="center",
+            fontsize=size,
+            color="white" if weight > 0.65 else "black",
+            bbox={"facecolor": shades(0.85 * weight), "edgecolor": "none", "pad": 0.12 * size},
+        )
+        wide = text.get_window_extent().width / pixel
+        if x + wide > right and x > corner[0]:
+            x, y = corner[0], y + 1.6 * size
+            text.set_position((x, y))
+        x += wide + 0.45 * size

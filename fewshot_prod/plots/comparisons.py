@@ -1,0 +1,183 @@
+"""Methods against each other: paired differences, ranks, and accuracy against time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from fewshot_prod.plots.curves import fewest_fields, label_ends
+from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, set_heading, text_scale
+from fewshot_prod.ranks import average_ranks, critical_difference
+from fewshot_prod.results import Record
+from fewshot_prod.tables import COLUMNS, current, group_by, named_differences, shown, varying
+
+
+def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
+    """Paired differences in percentage points with their 95 % intervals, under the name of each pair.
+
+    A filled mark: the interval leaves out zero in every training seed; an open one: it does not. With several seeds
+    the mark is their mean and the interval reaches from the lowest to the highest end of theirs.
+
+    Args:
+        records: results records; only differences are drawn, those of one catalog and split.
+        ax: where to draw; a figure of its own, as high as the number of pairs asks for, when None.
+
+    Raises:
+        ValueError: without differences, or when they come from several catalogs or splits.
+    """
+    pairs = named_differences(current(records, "difference"))
+    if not pairs:
+        raise ValueError("no paired differences to draw: rows name what they are compared with in `against`")
+    mixed = varying(pairs, ("catalog", "split"))
+    if mixed:
+        values = sorted({str(r[mixed[0]]) for r in pairs})
+        raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    columns = varying(pairs, COLUMNS)
+    lines = []  # (name of the pair or None, setting or None, records)
+    for (name,), members in group_by(pairs, ("difference",)).items():
+        lines += [(part, None, []) for part in _in_lines(name, width)]
+        lines += [(None, " ".join(filter(None, s)), g) for s, g in group_by(members, columns).items()]
+    scale = text_scale(width)
+    counts = sorted({r["n_episodes"] for r in pairs})
+    about = [pairs[0]["split"] or pairs[0]["catalog"]]
+    about += [shown(f, pairs[0][f]) for f in ("n_way", "n_shot") if f not in columns]
+    about.append("n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes")
+    with drawn_on(ax, width, (0.17 * len(lines) + 0.55) * scale, grid="x") as ax:
+        size = ax.xaxis.label.get_size()
+        ax.axvline(0, color="black", linewidth=0.1 * size)
+        for y, (name, setting, group) in enumerate(lines):
+            if name is not None:
+                style = {"va": "center", "fontsize": 0.9 * size, "weight": "bold", "in_layout": False}
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 0.1 * size}  # over the grid
+                ax.text(0, y + 0.1, name, transform=ax.get_yaxis_transform(), bbox=box, **style)
+                continue
+            low = 100 * min(r["mean"] - r["ci95"] for r in group)
+            high = 100 * max(r["mean"] + r["ci95"] for r in group)
+            mean = 100 * np.mean([r["mean"] for r in group])
+            sure = all(abs(r["mean"]) > r["ci95"] for r in group) and len({r["mean"] > 0 for r in group}) == 1
+            colour = COLOURS[0]
+            ax.plot([low, high], [y, y], "-", color=colour, solid_capstyle="butt")
+            ax.plot(mean, y, "o", color=colour, markerfacecolor=colour if sure else "white")
+            number = f"{round(mean, 1) + 0.0:+.1f}".replace("-", "−")  # a rounded -0.0 is 0.0
+            text = f"{number}  {setting or ''}"
+            ax.text(1.02, y, text.rstrip(), transform=ax.get_yaxis_transform(), va="center", fontsize=0.9 * size)
+        ax.set_ylim(len(lines) - 0.4, -0.6)
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel("Paired difference (percentage points)")
+        set_heading(ax, about)
+    return ax
+
+
+def rank_diagram(
+    scores: Mapping[str, ArrayLike] | Iterable[Record],
+    ax: Axes | None = None,
+    *,
+    blocks: str | None = None,
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Average ranks, best on top; a bar at the right joins methods that Nemenyi's test does not tell apart.
+
+    Demšar's critical-difference diagram (JMLR 7, 2006); see :func:`fewshot_prod.ranks.critical_difference`.
+
+    Args:
+        scores: name of a method -> its accuracies, float (n,), over the same episodes (of arrays of different
+            length the first ones count); or records, whose cells are then ranked within each setting (catalog,
+            split, way, shots, masking, training seed) that all of the methods have been measured in.
+        blocks: what the ranks are averaged over, as the title says it; "episodes" or "settings" when None.
+
+    Raises:
+        ValueError: for fewer than two methods, or no block that they share.
+    """
+    if not isinstance(scores, Mapping):
+        scores, blocks = _scores_by_setting(current(scores, "cell")), blocks or "settings"
+    n = min((len(np.asarray(values)) for values in scores.values()), default=0)
+    critical = critical_difference(len(scores), n)
+    ranks = average_ranks(np.stack([np.asarray(values)[:n] for values in scores.values()], axis=1))
+    order = ranks.argsort(kind="stable")
+    names, ranks = [list(scores)[i] for i in order], ranks[order]
+    k = len(names)
+    with drawn_on(ax, width, (0.19 * k + 0.7) * text_scale(width), grid="x") as ax:
+        size = ax.xaxis.label.get_size()
+        for y, rank in enumerate(ranks):
+            ax.plot([0, rank], [y, y], "-", color="0.6", linewidth=0.08 * size)
+            ax.plot(rank, y, "o", color=COLOURS[0])
+        joined = _joined(ranks, critical)
+        for level, (first, last) in enumerate(joined):
+            x = k + 0.05 * k * (level + 1)
+            ax.plot([x, x], [first - 0.2, last + 0.2], "-", color="black", linewidth=0.35 * size, solid_capstyle="butt")
+        ax.set_yticks(range(k), [f"{name}  {rank:.2f}" for name, rank in zip(names, ranks, strict=True)])
+        ax.set_ylim(k - 0.4, -0.6)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xticks(range(1, k + 1, max(1, k // 6)))
+        ax.set_xlim(0.9, k * (1.03 + 0.05 * len(joined)))
+        ax.set_xlabel(
+            f"Average rank over {n:,} {blocks or 'episodes'};\nbars join less than {critical:.2g} apart", loc="right"
+        )
+    return ax
+
+
+def accuracy_vs_seconds(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
+    """Accuracy over the time an episode takes (drawing, adapting, predicting), a mark for each method.
+
+    Args:
+        records: results records; the cells of one catalog, split, way and number of shots are drawn.
+
+    Raises:
+        ValueError: without cells that know their seconds, or when they come from several settings.
+    """
+    cells = [r for r in current(records, "cell") if r.get("eval_seconds")]
+    if not cells:
+        raise ValueError("no cells with eval_seconds to draw: run the experiment first")
+    mixed = varying(cells, ("catalog", "split", "n_way", "n_shot", "n_query", "query_distribution"))
+    if mixed:
+        values = sorted({str(r[mixed[0]]) for r in cells})
+        raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    groups = group_by(cells, fewest_fields(cells))
+    with drawn_on(ax, width, grid="y") as ax:
+        ax.set_xscale("log")
+        for i, group in enumerate(groups.values()):
+            x = 1000 * np.mean([r["eval_seconds"] / r["n_episodes"] for r in group])
+            y, half = (100 * np.mean([r[f] for r in group]) for f in ("accuracy", "ci95"))
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+            ax.plot([x, x], [y - half, y + half], "-", color=colour)
+            ax.plot(x, y, marker=marker, color=colour, linestyle="none")
+        ax.set_xlabel("Milliseconds an episode")
+        ax.set_ylabel("Accuracy (%)")
+        first = cells[0]
+        about = [first["split"] or first["catalog"], shown("n_way", first["n_way"]), shown("n_shot", first["n_shot"])]
+        set_heading(ax, about)
+        names = [", ".join(v for v in name if v not in ("", "–")) for name in groups]
+        label_ends(ax, names, ax.get_lines()[1::2])
+    return ax
+
+
+def _in_lines(name: str, width: float) -> list[str]:
+    """The name of a pair, in two lines where it is too long for a figure of ``width`` inches."""
+    room = width * 72 / (0.9 * 8 * text_scale(width) * 0.65)  # bold characters are 0.65 em wide
+    first, _, second = name.partition(" − ")
+    return [name] if len(name) < room else [first, f"− {second}"]
+
+
+def _scores_by_setting(cells: list[Record]) -> dict[str, list[float]]:
+    """Accuracies of each method in the settings that all have, in one order."""
+    setting = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot", "mask_class_words", "train_seed")
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for name, members in group_by(cells, fewest_fields(cells, setting)).items():
+        values = {place: float(np.mean([r["accuracy"] for r in g])) for place, g in group_by(members, setting).items()}
+        found[", ".join(v for v in name if v not in ("", "–"))] = values
+    shared = sorted(set.intersection(*(set(v) for v in found.values()))) if found else []
+    return {name: [values[place] for place in shared] for name, values in found.items()}
+
+
+def _joined(ranks: np.ndarray, critical: float) -> list[tuple[int, int]]:
+    """First and last position of each longest run of ranks, ascending, that lie less than ``critical`` apart."""
+    runs: list[tuple[int, int]] = []
+    for first in range(len(ranks)):
+        last = int(np.flatnonzero(ranks - ranks[first] < critical).max())
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs

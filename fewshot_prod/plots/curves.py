@@ -1,0 +1,250 @@
+"""Accuracy curves: over shots, adaptation steps, the size of pretraining, and over training itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from sklearn.isotonic import isotonic_regression
+
+from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, DASHES, MARKERS, drawn_on, points, set_heading
+from fewshot_prod.results import Record
+from fewshot_prod.tables import ROWS, current, group_by, refuse_repeated, shown, varying
+
+
+def accuracy_vs_shots(
+    records: Iterable[Record],
+    ax: Axes | None = None,
+    *,
+    series: Sequence[str] | None = None,
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Accuracy over the number of labelled products a class, a line for each method (or encoder, modality, ...).
+
+    A line is the mean over training seeds. Its band reaches from the lowest to the highest end of the seeds' 95 %
+    intervals over episodes; with one seed it is that interval.
+
+    Args:
+        records: results records; only cells are drawn, all of one catalog, split and way.
+        ax: where to draw; a figure of its own when None.
+        series: the fields that name the lines; by default the fewest that tell them apart.
+        width: inches, of that figure.
+
+    Raises:
+        ValueError: without cells, or when they come from several catalogs, splits or ways.
+    """
+    return _accuracy_curves(
+        current(records, "cell"), "n_shot", "Labelled products a class (shots)", "log", ax, series, width
+    )
+
+
+def accuracy_vs_adaptation_steps(
+    records: Iterable[Record],
+    ax: Axes | None = None,
+    *,
+    series: Sequence[str] | None = None,
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Accuracy over the number of gradient steps on the support, of the cells whose method takes such steps.
+
+    Lines, bands and arguments as in :func:`accuracy_vs_shots`; all cells have one number of shots, or ``series``
+    names "n_shot".
+    """
+    cells = current(records, "cell")
+    steps = [r["config"].get("method", {}).get("n_adaptation_steps") for r in cells]
+    cells = [r | {"n_adaptation_steps": k} for r, k in zip(cells, steps, strict=True) if k is not None]
+    return _accuracy_curves(cells, "n_adaptation_steps", "Adaptation steps", "linear", ax, series, width)
+
+
+def accuracy_vs_pretraining_size(
+    records: Iterable[Record],
+    ax: Axes | None = None,
+    *,
+    size: str = "images_seen",
+    label: str = "Products shown in training",
+    series: Sequence[str] | None = None,
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Accuracy over how much the encoder was trained on; otherwise as :func:`accuracy_vs_shots`.
+
+    Args:
+        size: the field, or the path to it with dots ("config.training.n_base"), that holds a number above 0.
+        label: of the axis.
+    """
+    cells = []
+    for record in current(records, "cell"):
+        value: Any = record
+        for key in size.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value:
+            cells.append(record | {"images_seen": value})
+    return _accuracy_curves(cells, "images_seen", label, "log", ax, series, width)
+
+
+def _accuracy_curves(
+    cells: Sequence[Record],
+    x: str,
+    label: str,
+    scale: str,
+    ax: Axes | None,
+    series: Sequence[str] | None,
+    width: float,
+) -> Axes:
+    if not cells:
+        raise ValueError("no cells to draw: run the experiment first")
+    fixed = () if x == "n_shot" or "n_shot" in (series or ()) else ("n_shot",)
+    mixed = varying(cells, ("catalog", "split", "n_way", "n_query", "query_distribution", *fixed))
+    if mixed:
+        values = sorted({str(r[mixed[0]]) for r in cells})
+        raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    series = series or fewest_fields(cells)
+    refuse_repeated(cells, (*series, x))
+    lines = {}
+    for name, members in group_by(cells, series).items():
+        at = list(group_by(members, (x,)).values())
+        mean = np.array([np.mean([r["accuracy"] for r in p]) for p in at])
+        low = np.array([min(r["accuracy"] - r["ci95"] for r in p) for p in at])
+        high = np.array([max(r["accuracy"] + r["ci95"] for r in p) for p in at])
+        lines[", ".join(v for v in name if v not in ("", "–"))] = (np.array([p[0][x] for p in at]), mean, low, high)
+    ticks = sorted({r[x] for r in cells})
+    counts = sorted({r["n_episodes"] for r in cells})
+    about = [cells[0]["split"] or cells[0]["catalog"], shown("n_way", cells[0]["n_way"])]
+    about += [shown(f, cells[0][f]) for f in fixed]
+    about.append("n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes")
+    with drawn_on(ax, width, grid="y") as ax:
+        ax.set_xscale(scale)
+        ticks = ticks[:: max(1, len(ticks) // 8)]
+        ax.set_xticks(ticks, [_compact(t) for t in ticks])
+        ax.minorticks_off()
+        _draw_lines(ax, lines)
+        ax.set_xlabel(label)
+        set_heading(ax, about)
+    return ax
+
+
+def _compact(n: float) -> str:
+    """A number as it stands at a tick: 20, 162k, 1.5M."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.3g}{unit}"
+    return f"{n:g}"
+
+
+def training_curves(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    ax: Axes | None = None,
+    *,
+    x: str = "epoch",
+    y: str = "score",
+    title: str = "Few-shot accuracy on validation classes",
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Validation accuracy while training, a line for each named history; its best point is ringed.
+
+    Args:
+        histories: name of a run -> rows with ``x``, ``y`` (0 to 1) and, for a band, ``ci95``; rows without ``y``
+            (no validation at that time) are passed over.
+
+    Raises:
+        ValueError: if a history has no row with ``y``.
+    """
+    lines = {}
+    for name, history in histories.items():
+        rows = [row for row in history if row.get(y) is not None]
+        if not rows:
+            raise ValueError(f"the history {name!r} has no {y!r}; it has {sorted({k for row in history for k in row})}")
+        values = np.array([row[y] for row in rows])
+        half = np.array([row.get("ci95") or 0.0 for row in rows])
+        lines[name] = (np.array([row[x] for row in rows]), values, values - half, values + half)
+    with drawn_on(ax, width, grid="y") as ax:
+        _draw_lines(ax, lines)
+        for line in ax.get_lines()[-len(lines) :]:
+            best = line.get_ydata().argmax()
+            point = line.get_xdata()[best], line.get_ydata()[best]
+            ax.plot(*point, "o", color=line.get_color(), fillstyle="none", markersize=2.2 * line.get_markersize())
+        ax.set_xlabel(x.replace("_", " ").capitalize())
+        ax.set_title(title, loc="left")
+    return ax
+
+
+def adaptation_curve(
+    rows: Sequence[Mapping[str, float]],
+    ax: Axes | None = None,
+    *,
+    value: str = "accuracy",
+    width: float = COLUMN_WIDTH,
+) -> Axes:
+    """Accuracy or loss of support and query over the steps of adapting to them.
+
+    Args:
+        rows: as :func:`fewshot_prod.explore.adaptation_steps` returns them.
+        value: "accuracy" or "loss".
+    """
+    steps = np.array([row["step"] for row in rows])
+    scale, label = {"accuracy": (1.0, "Accuracy (%)"), "loss": (0.01, "Cross-entropy (nats)")}[value]
+    lines = {}
+    for part in ("support", "query"):
+        values = scale * np.array([row[f"{part}_{value}"] for row in rows])
+        lines[part] = (steps, values, values, values)
+    with drawn_on(ax, width, grid="y") as ax:
+        ax.set_xticks(steps)
+        _draw_lines(ax, lines)
+        ax.set_ylabel(label)
+        ax.set_xlabel("Adaptation steps")
+    return ax
+
+
+def fewest_fields(cells: Sequence[Record], beside: Sequence[str] = ()) -> tuple[str, ...]:
+    """Fields that tell the lines apart, less those that the others determine: a method's own encoder goes unsaid.
+
+    Args:
+        beside: fields that are shown in another way.
+    """
+    fields = varying(cells, [f for f in (*ROWS, "mask_class_words") if f not in beside]) or ("method",)
+    for field in fields:
+        fewer = tuple(f for f in fields if f != field)
+        if len(fields) > 1 and len(group_by(cells, fewer)) == len(group_by(cells, fields)):
+            fields = fewer
+    return fields
+
+
+def _draw_lines(ax: Axes, lines: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+    """Lines (x, mean, low, high), accuracies from 0 to 1, with bands, and their names at the right."""
+    styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
+    for (x, mean, low, high), (colour, dash, marker) in zip(lines.values(), styles, strict=False):
+        ax.fill_between(x, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+        every = max(1, len(x) // 8)
+        ax.plot(x, 100 * mean, color=colour, linestyle=dash, marker=marker, markevery=every, markeredgecolor="white")
+        ax.get_lines()[-1].set_markeredgewidth(0.12 * ax.get_lines()[-1].get_markersize())
+    ax.set_ylabel("Accuracy (%)")
+    label_ends(ax, list(lines), ax.get_lines()[-len(lines) :])
+
+
+def label_ends(ax: Axes, names: Sequence[str], lines: Sequence[Line2D]) -> None:
+    """Name lines right of the axes, the names apart by a line of text, with a leader to the end of each line."""
+    ends = np.array([(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines])
+    size, (_, height) = ax.yaxis.label.get_size(), points(ax)
+    bottom, top = ax.get_ylim()
+    order = ends[:, 1].argsort()
+    gap = 1.25 * size / height * (top - bottom)
+    ranks = gap * np.arange(len(names))
+    # The least-squares positions that keep order and gap are an isotonic regression of end - rank * gap.
+    placed = (
+        isotonic_regression(ends[order, 1] - ranks, y_min=bottom, y_max=max(top - ranks[-1] - gap / 2, bottom)) + ranks
+    )
+    for i, y in zip(order, placed, strict=True):
+        leader = {"arrowstyle": "-", "color": lines[i].get_color(), "relpos": (0, 0.5)}
+        ax.annotate(
+            names[i],
+            ends[i],
+            xytext=(1.04, y),
+            textcoords=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=size,
+            arrowprops=leader | {"linewidth": 0.08 * size, "shrinkA": 0, "shrinkB": 0.5 * size},
+            annotation_clip=False,
+        )
