@@ -54,11 +54,12 @@ def own_parts(catalog: Catalog) -> np.ndarray | None:
     given = catalog.frame["split"]
     if given.isna().all():
         return None
-    part = given.where(given.notna(), None).map(OWN_PARTS)
-    if part.isna().any() or not {"train", "test"} <= set(part):
-        odd = (given[part.isna()].iloc[0] or None) if part.isna().any() else "all " + ", ".join(sorted(set(part)))
+    part = given.map(OWN_PARTS)
+    odd = given.fillna("no value")[part.isna()].unique().tolist()
+    if odd or not {"train", "test"} <= set(part):
+        found = odd[0] if odd else f"only {', '.join(sorted(set(part)))}"
         raise CatalogError(
-            f"catalog {catalog.name!r} has a column 'split' with {odd!r}: use train, val and test for every product, "
+            f"catalog {catalog.name!r} has a column 'split' with {found}: use train, val and test for every product, "
             "or leave the column out"
         )
     return part.to_numpy(str)
