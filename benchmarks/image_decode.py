@@ -1,7 +1,7 @@
 """Decoding and resizing of picture files: OpenCV against Pillow, which is what the package uses.
 
 Command:   .venv/bin/python benchmarks/image_decode.py --source fashion
-           .venv/bin/python benchmarks/image_decode.py --source grocery --height 224 --width 224
+           .venv/bin/python benchmarks/image_decode.py --source grocery --height 160 --width 160
 Prints:    how far the pixels of both sides are apart, images/s of both (medians over alternating rounds after a
            warm-up, one thread), then ``ratio: ...``, OpenCV's speed by Pillow's
 Reading:   both sides read a file's bytes, apply its EXIF orientation, and deliver uint8 (H, W, 3) in RGB. Resizing:

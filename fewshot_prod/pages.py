@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewshot_prod.classification import classifiers_table
-from fewshot_prod.plots import accuracy_vs_shots, save_figure
+from fewshot_prod.plots import accuracy_vs_shots, rank_diagram, save_figure
 from fewshot_prod.results import read_records
 from fewshot_prod.tables import current, differences_table, methods_table, seconds_table
 
@@ -18,6 +18,8 @@ RENDERERS = {
     "seconds": ("cell", seconds_table),
     "classifiers": ("classifier", classifiers_table),
 }
+# The figure of a results file, by what the file's name begins with.
+FIGURES = {"fig": accuracy_vs_shots, "table3": rank_diagram}
 
 
 def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
@@ -53,7 +55,7 @@ def write_tables(
     figures_dir: Path = Path("experiments/figures"),
     readme: Path = Path("README.md"),
 ) -> None:
-    """Render every results file: a table each, a figure for those named fig..., and the README's blocks."""
+    """Render every results file: a table each, the figures of ``FIGURES``, and the README's blocks."""
     tables_dir.mkdir(parents=True, exist_ok=True)
     for path in sorted(results_dir.glob("*.jsonl")):
         records = read_records(path)
@@ -63,8 +65,9 @@ def write_tables(
             parts = [classifiers_table(records)]
         page.write_text("\n".join([f"# {path.stem}\n", *parts]), encoding="utf-8")
         print(f"wrote {page}")
-        if path.stem.startswith("fig"):
-            print(f"wrote {save_figure(accuracy_vs_shots(records), figures_dir / f'{path.stem}.png')}")
+        for prefix, draw in FIGURES.items():
+            if path.stem.startswith(prefix):
+                print(f"wrote {save_figure(draw(records), figures_dir / f'{path.stem}.png')}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")
 
