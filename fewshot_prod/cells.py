@@ -198,6 +198,7 @@ def describe(
         train_seed=None if facts["stage"] == "none" else seed,
         transductive=method.transductive,
         norm=getattr(method, "norm", "frozen"),
+        adapt=getattr(method, "parts", None),
         pretrained_on=facts["pretrained_on"],
         images_seen=facts["images_seen"],
         config={"row": row.name, "method": hyperparameters(method), "training": facts["training"]},

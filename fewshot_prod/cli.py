@@ -138,6 +138,7 @@ def evaluate_checkpoint(
     checkpoint: Annotated[Path, tyro.conf.Positional],
     data: Data = CatalogArgs(),
     method: str = "nearest_centroid",
+    adapt: str | None = None,
     ways: tuple[int | Literal["all"], ...] = (5, "all"),
     shots: tuple[int, ...] = (1, 5),
     episodes: int = 10_000,
@@ -150,6 +151,7 @@ def evaluate_checkpoint(
         checkpoint: Folder with weights.safetensors and config.json.
         data: Which catalog and split.
         method: A key of fewshot_prod.methods.METHODS.
+        adapt: What MAML and finetune_all change: image, title, fusion, head, or several joined by +; else all.
         ways: Categories an episode, numbers or all.
         shots: Labelled products a category.
         episodes: How many episodes.
@@ -164,7 +166,7 @@ def evaluate_checkpoint(
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
-    built = build_method(method, pools.prepared, pools.center)
+    built = build_method(method, pools.prepared, pools.center, **({"parts": adapt} if adapt else {}))
     n = episodes if built.needs == "features" else min(episodes, episodes_adapting)
     kind = "transductive" if built.transductive else "inductive"
     print(f"{method}, {kind}, norm {getattr(built, 'norm', 'frozen')}, novel classes of {split.name}, {n:,} episodes")

@@ -25,6 +25,8 @@ class ProductInputs:
         has_image: bool (B,), or None for "all have one"; pixels of a product without an image are ignored.
         tokens: int64 (B, T) title token ids, padded with 0 behind ``lengths``, or None for "no titles".
         lengths: int64 (B,) number of tokens, 0 for a missing title.
+        attributes: int64 (B, A), the number of each of A attributes' value (colour, gender), from 1; 0 where it is
+            unknown. None for "no attributes".
 
     Example:
         >>> import torch
@@ -37,6 +39,7 @@ class ProductInputs:
     has_image: Tensor | None = None
     tokens: Tensor | None = None
     lengths: Tensor | None = None
+    attributes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images is None and self.tokens is None:
@@ -60,7 +63,7 @@ class ProductInputs:
         return ProductInputs(*(None if t is None else t.to(device, non_blocking=True) for t in self._fields()))
 
     def _fields(self) -> tuple[Tensor | None, ...]:
-        return (self.images, self.has_image, self.tokens, self.lengths)
+        return (self.images, self.has_image, self.tokens, self.lengths, self.attributes)
 
 
 def catalog_inputs(

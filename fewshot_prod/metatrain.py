@@ -82,6 +82,7 @@ def metatrain(
     head: str = "zeros",
     engine: str = "torch.func",
     vectorised: bool | None = None,
+    parts: str | None = None,
     augmentation: dict[str, float] | None = None,
     validate_every: int | None = None,
     n_validation_episodes: int | None = None,
@@ -111,8 +112,8 @@ def metatrain(
             support alone.
         normalise: L2-normalise features; None does so for metric methods alone. "relation" normalises by itself.
         logit_scale: where a metric method's starts, and MAML's; None: 10 with normalised features, else 1.
-        inner_lr, n_adaptation_steps, head, engine, vectorised: of MAML's family, see :class:`MAML`; Meta-SGD's rates
-            start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
+        inner_lr, n_adaptation_steps, head, engine, vectorised, parts: of MAML's family, see :class:`MAML`; Meta-SGD's
+            rates start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
         n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML's family.
@@ -138,7 +139,7 @@ def metatrain(
     if norm == "support" and algorithm in METRIC:
         raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
-    for name in ("run_dir", "resume", "validation"):
+    for name in ("run_dir", "resume", "validation", *(("parts",) if parts is None else ())):
         settings.pop(name, None)
     precision = str(fabric._precision.precision)
     settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
@@ -169,6 +170,7 @@ def metatrain(
             logit_scale=logit_scale,
             precision=precision,
             vectorised=vectorised,
+            parts=parts,
         )
     model.to(fabric.device, memory_format=torch.channels_last)
     if validation is not None:

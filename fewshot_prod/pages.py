@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from fewshot_prod.classification import classifiers_table
 from fewshot_prod.plots import accuracy_vs_shots, rank_diagram, save_figure
 from fewshot_prod.results import read_records
 from fewshot_prod.tables import current, differences_table, methods_table, seconds_table
@@ -15,6 +16,7 @@ RENDERERS = {
     "table": ("cell", methods_table),
     "differences": ("difference", differences_table),
     "seconds": ("cell", seconds_table),
+    "classifiers": ("classifier", classifiers_table),
 }
 # The figure of a results file, by what the file's name begins with.
 FIGURES = {"fig": accuracy_vs_shots, "table3": rank_diagram}
@@ -59,6 +61,8 @@ def write_tables(
         records = read_records(path)
         page = tables_dir / f"{path.stem}.md"
         parts = [methods_table(records), differences_table(records), seconds_table(records)]
+        if current(records, "classifier"):
+            parts = [classifiers_table(records)]
         page.write_text("\n".join([f"# {path.stem}\n", *parts]), encoding="utf-8")
         print(f"wrote {page}")
         for prefix, draw in FIGURES.items():

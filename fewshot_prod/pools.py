@@ -161,6 +161,6 @@ def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **
 
 
 def hyperparameters(method: Any) -> dict[str, Any]:
-    """The plain fields of a method, as they stand in its record."""
-    values = {f.name: getattr(method, f.name) for f in fields(method)}
+    """The plain fields of a method, as they stand in its record; ``parts`` stands there as ``adapt``."""
+    values = {f.name: getattr(method, f.name) for f in fields(method) if f.name != "parts"}
     return {k: v for k, v in values.items() if v is None or isinstance(v, (bool, int, float, str, list, tuple))}

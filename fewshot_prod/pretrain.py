@@ -36,6 +36,7 @@ class Trained:
         images_seen: products shown, each time counted.
         seconds: wall-clock time, evaluations and earlier parts of a resumed run included.
         head: arguments with which a method continues what was meta-trained; empty after pretraining.
+        classifier: the same encoder with the head that it was pretrained with; None after meta-training.
     """
 
     encoder: ProductEncoder
@@ -43,6 +44,7 @@ class Trained:
     images_seen: int
     seconds: float
     head: dict[str, float | int | bool | str] = field(default_factory=dict)
+    classifier: ProductClassifier | None = None
 
 
 def seed_step(seed: int, *position: int) -> torch.Generator:
@@ -85,8 +87,8 @@ def drop_modalities(batch: ProductInputs, rate: float, generator: torch.Generato
     )
 
 
-def moving_average(encoder: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of an encoder's weights and running statistics, to update after each step.
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a model's weights and running statistics, to update after each step.
 
     Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is soon forgotten; 0.999 then averages over
     about 1,000 steps.
@@ -97,7 +99,7 @@ def moving_average(encoder: nn.Module, decay: float) -> AveragedModel:
             return current
         return average.lerp(current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
-    return AveragedModel(encoder, avg_fn=step, use_buffers=True)
+    return AveragedModel(model, avg_fn=step, use_buffers=True)
 
 
 def pretrain(
@@ -170,8 +172,8 @@ def pretrain(
     optimizer = make_optimiser(optimiser, model, lr, weight_decay)
     modules: dict[str, nn.Module] = {"model": model}
     if ema_decay is not None:
-        average = modules["average"] = moving_average(encoder, ema_decay)
-    result = average.module if ema_decay is not None else encoder
+        average = modules["average"] = moving_average(model, ema_decay)
+    result = average.module if ema_decay is not None else model
     state = TrainingState(run_dir / "state.pt", settings) if run_dir else None
     progress = (state.load(modules, optimizer) if state and resume else None) or {
         "epoch": 0,
@@ -209,13 +211,16 @@ def pretrain(
             optimizer.step()
             total_loss += loss.detach()
             if ema_decay is not None:
-                average.update_parameters(encoder)
+                average.update_parameters(model)
         row = {"epoch": epoch + 1, "loss": float(fabric.all_reduce(total_loss, reduce_op="mean")) / steps}
         seconds = time.perf_counter() - started
         if validation is not None:
-            row |= validation.score(result, precision=settings["precision"])
+            row |= validation.score(result.encoder, precision=settings["precision"])
             if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
-                progress["best"] = {k: v.detach().cpu().clone() for k, v in result.state_dict().items()}
+                progress["best"], progress["best_head"] = (
+                    {k: v.detach().cpu().clone() for k, v in part.state_dict().items()}
+                    for part in (result.encoder, result.head)
+                )
         progress["history"].append(row)
         progress["epoch"] = epoch + 1
         progress["seconds"] += time.perf_counter() - started
@@ -227,9 +232,11 @@ def pretrain(
             f"epoch {epoch + 1}/{epochs}  {figures}  {steps * batch_size / seconds:.0f} products/s  {left:.0f} s left"
         )
 
-    encoder.load_state_dict(progress["best"] if progress["best"] is not None else result.state_dict())
-    encoder.requires_grad_(True)
-    return Trained(encoder.eval(), progress["history"], epochs * steps * batch_size, progress["seconds"])
+    encoder.load_state_dict(progress["best"] or result.encoder.state_dict())
+    model.head.load_state_dict(progress.get("best_head") or result.head.state_dict())
+    model.eval().requires_grad_(True)
+    seen = epochs * steps * batch_size
+    return Trained(encoder, progress["history"], seen, progress["seconds"], classifier=model)
 
 
 def make_optimiser(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:

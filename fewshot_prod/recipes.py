@@ -44,7 +44,7 @@ class Recipe:
 
     Args:
         image: arguments of :func:`image_encoder`, or None.
-        title: arguments of :class:`TitleEncoder` without the vocabulary size, or None.
+        title: arguments of :func:`title_encoder` without the vocabulary size, or None.
         fusion: arguments of the fusion, needed with both.
         size: "small" or "large", see ``IMAGE_SIZES``.
         start: the recipe whose weights this one starts from; every part that both have is taken over.
@@ -253,20 +253,10 @@ def prepare_encoder(
             return Prepared(encoder, facts)
         report(f"{folder}: its settings or data have changed; training anew")
 
-    mask = class_word_masker(masked_classes) if masked_classes else None
-    tokenizer = None
-    config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
-    if recipe.title:
-        titles = [title for title in base.titles if title is not None]
-        tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
-        config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
-    seed_step(seed)
-    encoder = build_encoder(config)
+    prepared = untrained(recipe, base, masked_classes, seed)
+    encoder, inputs = prepared.encoder, prepared.inputs
     if start:
         take_over(encoder, start.encoder)
-
-    def inputs(part: Catalog) -> ProductInputs:
-        return catalog_inputs(part, image_size=image_size, tokenizer=tokenizer, mask=mask)
 
     facts = {
         "training": training,
@@ -321,6 +311,19 @@ def prepare_encoder(
     for left in folder.glob("unfinished-*"):
         shutil.rmtree(left)
     return Prepared(encoder.eval(), facts)
+
+
+def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None, seed: int) -> Prepared:
+    """The encoder that a recipe describes, before any training; its tokenizer learns from the catalog's titles."""
+    mask = class_word_masker(masked_classes) if masked_classes else None
+    config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
+    if recipe.title:
+        titles = [title for title in catalog.titles if title is not None]
+        tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
+        config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
+    seed_step(seed)
+    image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
+    return Prepared(build_encoder(config), {"image_size": image_size, "masked_classes": masked_classes})
 
 
 def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:

@@ -24,6 +24,7 @@ RESULT_VERSION = 1
 # Fields that say how a cell came out or where it was made. All others say what was measured: they make its key.
 OUTCOMES = {
     *("accuracy", "ci95", "macro_precision", "macro_recall", "macro_f1", "skipped", "mean"),
+    *("weighted_precision", "weighted_recall", "weighted_f1", "top_5", "parent_accuracy"),
     *("train_seconds", "eval_seconds", "commit", "versions", "device"),
 }
 

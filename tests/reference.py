@@ -401,3 +401,84 @@ def information_loss_by_loops(
     mean = [sum(p[k] for p in predictions) / len(query) for k in range(len(weights))]
     mean_entropy = sum(entropy(p) for p in predictions) / len(query)
     return support_weight * cross_entropy - marginal * entropy(mean) + conditional * mean_entropy
+
+
+# Fusion of modalities ------------------------------------------------------------------------------------------------
+
+
+def _affine(weight, bias, x) -> list[float]:
+    return [sum(w * a for w, a in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+
+
+def _softmax_where(scores, mask) -> list[float]:
+    exps = [math.exp(s) if real else 0.0 for s, real in zip(scores, mask, strict=True)]
+    return [e / sum(exps) if any(mask) else 0.0 for e in exps]
+
+
+def gated_unit_by_loops(x, mask, values, gates) -> list[float]:
+    """Arevalo et al. 2017, gated unit of one product: x[m] is zero where mask[m] is False; (weight, bias) a layer."""
+    hidden = [[math.tanh(h) for h in _affine(*layer, one)] for layer, one in zip(values, x, strict=True)]
+    everything = [a for one in x for a in one]
+    scores = [_affine(*layer, everything) for layer in gates]
+    output = []
+    for d in range(len(hidden[0])):
+        gate = _softmax_where([s[d] for s in scores], mask)
+        output.append(sum(z * h[d] for z, h in zip(gate, hidden, strict=True)))
+    return output
+
+
+def co_attention_by_loops(x, mask, keys, guides, scores) -> list[list[float]]:
+    """Lu et al. 2016, parallel co-attention of one product, as CoAttentionFusion writes it: weights a modality.
+
+    x[m][p] is an element, keys[m] a (weight, bias), guides[m] a weight, scores[m] a vector.
+    """
+    key = [[_affine(*layer, element) for element in one] for layer, one in zip(keys, x, strict=True)]
+    weights = []
+    for m in range(len(x)):
+        raw = []
+        for own in key[m]:
+            guided = list(own)
+            for j in range(len(x)):
+                there = [r for r, real in enumerate(mask[j]) if real]
+                for r in there if j != m else []:
+                    dot = sum(a * b for a, b in zip(own, key[j][r], strict=True))
+                    affinity = math.tanh(dot / math.sqrt(len(own)))
+                    guide = _affine(guides[j], [0.0] * len(own), x[j][r])
+                    guided = [h + affinity * g / len(there) for h, g in zip(guided, guide, strict=True)]
+            raw.append(sum(v * math.tanh(h) for v, h in zip(scores[m], guided, strict=True)))
+        weights.append(_softmax_where(raw, mask[m]))
+    return weights
+
+
+def mixed_logits_by_loops(support, labels, query, embeddings, g, h, scale) -> list[list[float]]:
+    """Xing et al. 2019 for one episode: embeddings[k] of label k; g and h are two (weight, bias) layers with a ReLU."""
+
+    def network(layers, x):
+        (first, last) = layers
+        return _affine(*last, [max(a, 0.0) for a in _affine(*first, x)])
+
+    prototypes = []
+    for k, embedding in enumerate(embeddings):
+        members = [x for x, label in zip(support, labels, strict=True) if label == k]
+        mean = [sum(column) / len(members) for column in zip(*members, strict=True)]
+        word = network(g, embedding)
+        share = 1 / (1 + math.exp(-network(h, word)[0]))
+        prototypes.append([share * m + (1 - share) * w for m, w in zip(mean, word, strict=True)])
+    return [[-scale * sum((a - b) ** 2 for a, b in zip(q, p, strict=True)) for p in prototypes] for q in query]
+
+
+def text_convolution_by_loops(words, layers) -> list[float]:
+    """Kim 2014: for each (weight (channels, D, width), bias), the largest ReLU of a window around each word."""
+    features = []
+    for weight, bias in layers:
+        for kernel, b in zip(weight, bias, strict=True):
+            width, best = len(kernel[0]), 0.0
+            for middle in range(len(words)):
+                total = b
+                for offset in range(width):
+                    at = middle + offset - width // 2
+                    if 0 <= at < len(words):
+                        total += sum(k[offset] * a for k, a in zip(kernel, words[at], strict=True))
+                best = max(best, total)
+            features.append(best)
+    return features

@@ -55,7 +55,11 @@ class Conv4(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.blocks(images).mean(dim=(2, 3))
+        return self.feature_map(images).mean(dim=(2, 3))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last map before pooling, (B, D, h, w)."""
+        return self.blocks(images)
 
 
 class ResidualBlock(nn.Module):
@@ -103,7 +107,11 @@ class ResNet12(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.blocks(images).mean(dim=(2, 3))
+        return self.feature_map(images).mean(dim=(2, 3))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last map before pooling, (B, D, h, w)."""
+        return self.blocks(images)
 
 
 class TorchvisionEncoder(nn.Module):

@@ -47,7 +47,11 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, 1280), averaged over positions, of images (B, 3, H, W) normalised by ``mean`` and ``std``."""
-        return self.network.extract_features(images).mean(dim=(2, 3))
+        return self.feature_map(images).mean(dim=(2, 3))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last map before pooling, (B, 1280, h, w)."""
+        return self.network.extract_features(images)
 
 
 class DepthwiseConv(nn.Conv2d):

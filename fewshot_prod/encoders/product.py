@@ -7,28 +7,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_prod.encoders.fusion import AttentionFusion, ConcatFusion
+from fewshot_prod.encoders.attributes import AttributeEncoder
+from fewshot_prod.encoders.fusion import AttentionFusion, build_fusion
 from fewshot_prod.encoders.heads import build_head
 from fewshot_prod.encoders.image import image_encoder
 from fewshot_prod.encoders.inner_rates import InnerRates
-from fewshot_prod.encoders.title import TitleEncoder
+from fewshot_prod.encoders.title import title_encoder
 from fewshot_prod.inputs import ProductInputs
 
-FUSIONS = {"attention": AttentionFusion, "concat": ConcatFusion}
+MODALITIES = ("image", "title", "attributes")  # each an attribute of ProductEncoder and a key of its config
 
 
 class ProductEncoder(nn.Module):
-    """Features of products from their image, their title, or both.
+    """Features of products from their image, their title, their attributes, or any of these together.
 
     Args:
-        config: ``image``: arguments of :func:`image_encoder` or None; ``title``: arguments of
-            :class:`TitleEncoder` or None; ``fusion``: ``{"kind": "attention" | "concat", "dim": int}``, needed when
-            both are there; ``tokenizer``: the JSON of a trained :class:`TitleTokenizer`, kept beside the weights;
-            ``head``: what a metric method learned beside the encoder, see :func:`build_head`; ``inner_rates``: true
-            where Meta-SGD's :class:`InnerRates` belong to the weights.
+        config: ``image``: arguments of :func:`image_encoder`; ``title``: arguments of :func:`title_encoder`;
+            ``attributes``: arguments of :class:`AttributeEncoder`; each may be left out or None. ``fusion``:
+            ``{"kind": a key of FUSIONS, "dim": int}``, needed with several of them; ``tokenizer``: the JSON of a
+            trained :class:`TitleTokenizer`, kept beside the weights; ``head``: what a metric method learned beside the
+            encoder, see :func:`build_head`; ``inner_rates``: true where Meta-SGD's :class:`InnerRates` belong to the
+            weights.
 
     Raises:
-        ValueError: if the config names no modality, or two without a fusion.
+        ValueError: if the config names no modality, or several without a fusion, or a fusion that does not fit.
 
     Example:
         >>> encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
@@ -39,22 +41,25 @@ class ProductEncoder(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
-        image, title, fusion = config.get("image"), config.get("title"), config.get("fusion")
+        image, title, attributes, fusion = (config.get(name) for name in (*MODALITIES, "fusion"))
         if image is None and title is None:
             raise ValueError("an encoder needs an 'image' part, a 'title' part or both")
-        if (image is not None and title is not None) != (fusion is not None):
-            raise ValueError("'fusion' is given if and only if there are both an 'image' and a 'title' part")
         self.image = image_encoder(**image) if image else None
-        self.title = TitleEncoder(**title) if title else None
+        self.title = title_encoder(**title) if title else None
+        self.attributes = AttributeEncoder(**attributes) if attributes else None
         if self.image is not None:
             self.register_buffer("mean", torch.tensor(self.image.mean).view(3, 1, 1) * 255, persistent=False)
             self.register_buffer("std", torch.tensor(self.image.std).view(3, 1, 1) * 255, persistent=False)
-        parts = {"image": self.image, "title": self.title}
+        parts = {name: getattr(self, name) for name in MODALITIES}
         dims = {name: part.feature_dim for name, part in parts.items() if part is not None}
-        self.fusion = None
-        if fusion:
-            arguments = dict(fusion)
-            self.fusion = FUSIONS[arguments.pop("kind")](dims, **arguments)
+        if (len(dims) > 1) != (fusion is not None):
+            raise ValueError(f"'fusion' is given if and only if there are several modalities; here are {list(dims)}")
+        self.fusion = build_fusion(dims, **fusion) if fusion else None
+        if self.fusion is not None and self.fusion.reads_elements and image and not hasattr(self.image, "feature_map"):
+            raise ValueError(
+                f"fusion {fusion['kind']!r} attends to regions of the last feature map, which torchvision's "
+                f"{image['name']!r} does not give: choose conv4, resnet12 or efficientnet_lite0, or another fusion"
+            )
         self.feature_dim: int = self.fusion.feature_dim if self.fusion else next(iter(dims.values()))
         self.head = build_head(config["head"], self.feature_dim) if config.get("head") else None
         if config.get("inner_rates"):
@@ -63,13 +68,13 @@ class ProductEncoder(nn.Module):
     @property
     def modality(self) -> str:
         """ "image", "title" or "image+title", as it stands in records."""
-        return "+".join(name for name in ("image", "title") if getattr(self, name) is not None)
+        return "+".join(name for name in MODALITIES if getattr(self, name) is not None)
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """Features, float32 (B, D). A lone modality that a product lacks gives that product a zero vector."""
-        features, present = self.modality_features(inputs)
         if self.fusion is not None:
-            return self.fusion(features, present).float()
+            return self.fusion(*self._read(inputs, self.fusion.reads_elements)).float()
+        features, present = self.modality_features(inputs)
         (name,) = features
         return features[name].float() * present[name].unsqueeze(1)
 
@@ -79,7 +84,7 @@ class ProductEncoder(nn.Module):
 
         Returns:
             "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding and
-            for a missing title. "modalities", float32 (B, 2), if image and title are fused by attention: image
+            for a missing title. "modalities", float32 (B, M), if they are fused by attention: image
             first. Rows sum to 1.
         """
         was_training = self.training
@@ -94,23 +99,44 @@ class ProductEncoder(nn.Module):
 
     def modality_features(self, inputs: ProductInputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each modality's features (B, D_m) before fusion, and bool (B,) saying which products have it."""
+        return self._read(inputs, False)
+
+    def modality_elements(self, inputs: ProductInputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Each modality's elements (B, P_m, D_m), tokens, regions or attributes, and bool (B, P_m): which exist."""
+        return self._read(inputs, True)
+
+    def _read(self, inputs: ProductInputs, elements: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         features, present = {}, {}
         if self.image is not None:
             if inputs.images is None:
                 raise ValueError("this encoder reads images, and these inputs have none; build them with image_size")
             # uint8 NHWC permuted to NCHW is channels_last without a copy
             pixels = (inputs.images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-            features["image"] = self.image(pixels)
-            present["image"] = (
-                inputs.has_image
-                if inputs.has_image is not None
-                else torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-            )
+            there = inputs.has_image
+            if there is None:
+                there = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+            if elements:
+                regions = self.image.feature_map(pixels).flatten(2).mT  # (B, h * w, D)
+                features["image"], present["image"] = regions, there.unsqueeze(1).expand(regions.shape[:2])
+            else:
+                features["image"], present["image"] = self.image(pixels), there
         if self.title is not None:
             if inputs.tokens is None:
                 raise ValueError("this encoder reads titles, and these inputs have none; build them with its tokenizer")
-            features["title"] = self.title(inputs.tokens, inputs.lengths)
-            present["title"] = inputs.lengths > 0
+            if elements:
+                features["title"], present["title"] = self.title.elements(inputs.tokens, inputs.lengths)
+            else:
+                features["title"], present["title"] = self.title(inputs.tokens, inputs.lengths), inputs.lengths > 0
+        if self.attributes is not None:
+            if inputs.attributes is None:
+                raise ValueError("this encoder reads attributes, and these inputs have none")
+            if elements:
+                features["attributes"], present["attributes"] = self.attributes.elements(inputs.attributes)
+            else:
+                features["attributes"], present["attributes"] = (
+                    self.attributes(inputs.attributes),
+                    (inputs.attributes > 0).any(1),
+                )
         return features, present
 
 

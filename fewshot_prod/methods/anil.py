@@ -28,6 +28,7 @@ class ANIL(MAML):
     """
 
     engines: ClassVar[tuple[str, ...]] = ("torch.func",)
+    partial: ClassVar[bool] = False
 
     def adapt(self, learner: Learner, support: ProductInputs, labels: Tensor, *, vectorised: bool = False) -> Adapted:
         """Adapt the head to one episode; see :func:`fewshot_prod.methods.inner_loop.adapt`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.parts import of_parts
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
 
@@ -35,6 +36,7 @@ class FinetuneAll:
         seed: of batches and flips; the same in every episode.
         transform, center: applied to the encoder's features, see :func:`transform_features`.
         precision: "32-true" or "bf16-mixed".
+        parts: what is trained: "image", "title", "fusion", "head" or several joined by "+"; None: everything.
 
     Raises:
         ValueError: if the augmentation or transform is unknown, or CL2N has no center.
@@ -54,6 +56,7 @@ class FinetuneAll:
     transform: Transform = "CL2N"
     center: Tensor | None = None
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    parts: str | None = None
 
     needs: ClassVar[str] = "inputs"
     transductive: ClassVar[bool] = False
@@ -84,9 +87,13 @@ class FinetuneAll:
                 module.train()
         labels = labels.to(next(encoder.parameters()).device)
         classifier = CosineClassifier(self, encoder, support, F.one_hot(labels, n_way).float())
-        optimiser = torch.optim.Adam(
-            [{"params": encoder.parameters(), "lr": self.lr}, {"params": classifier.weight, "lr": self.head_lr}]
-        )
+        named = {f"encoder.{name}": p for name, p in encoder.named_parameters()} | {"head.weight": classifier.weight}
+        trained = of_parts(named, self.parts)
+        for name, p in named.items():
+            p.requires_grad_(name in trained)
+        head = {"params": [p for name, p in trained.items() if name == "head.weight"], "lr": self.head_lr}
+        rest = {"params": [p for name, p in trained.items() if name != "head.weight"], "lr": self.lr}
+        optimiser = torch.optim.Adam([rest, head])
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.empty(0, dtype=torch.int64)
         with torch.enable_grad():
@@ -105,7 +112,7 @@ class FinetuneAll:
             return inputs
         mirrored = torch.rand(len(inputs), generator=generator) < 0.5
         images = torch.where(mirrored[:, None, None, None], inputs.images.flip(2), inputs.images)
-        return ProductInputs(images, inputs.has_image, inputs.tokens, inputs.lengths)
+        return replace(inputs, images=images)
 
 
 class CosineClassifier(nn.Module):

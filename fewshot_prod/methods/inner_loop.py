@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.normalisation import SupportNorm, batch_norms, fold_norms
+from fewshot_prod.methods.parts import of_parts
 
 Parameters = dict[str, Tensor]
 Adapted = Callable[[ProductInputs], Tensor]
@@ -156,18 +157,23 @@ def adapt(
     inner_lr: float | Parameters,
     n_steps: int,
     first_order: bool,
+    parts: str | None = None,
     vectorised: bool = False,
 ) -> Adapted:
     """The adapted classifier of one episode: a function from products to logits, differentiable in the encoder.
 
     Args:
         labels: int64 (S,).
+        parts: which parameters take steps, see :func:`of_parts`; the others stay where the episode starts.
     """
     parameters = dict(learner.named_parameters())
     parameters |= {f"head.{name}": value for name, value in learner.initial_head(support, labels).items()}
-    adapted = inner_loop(
-        lambda p: cross_entropy(functional_call(learner, p, (support,)), labels),
-        parameters,
+    moving = of_parts(parameters, parts)
+    # first order takes the gradients as constants, in the parameters that stay too
+    fixed = {name: p.detach() if first_order else p for name, p in parameters.items() if name not in moving}
+    adapted = parameters | inner_loop(
+        lambda p: cross_entropy(functional_call(learner, fixed | p, (support,)), labels),
+        moving,
         inner_lr=inner_lr,
         n_steps=n_steps,
         first_order=first_order,

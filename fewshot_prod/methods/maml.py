@@ -43,10 +43,12 @@ class MAML:
         logit_scale: multiplies the head's logits; the head then learns ``logit_scale ** 2`` times as fast as it
             would alone.
         precision: "32-true" or "bf16-mixed".
+        parts: what the steps change: "image", "title", "fusion", "head" or several joined by "+"; None: everything.
+            All of the encoder is meta-trained in any case. Not for learn2learn.
         vectorised: adapt the episodes at once by vmap; None does so on GPUs, where it pays. Not for learn2learn.
 
     Raises:
-        ValueError: for an unknown engine, norm or head.
+        ValueError: for an unknown engine, norm or head, or parts that cannot be adapted alone.
         ImportError: for the learn2learn engine without learn2learn.
 
     Differs from the paper: the head is not meta-learned slot by slot, so that training and use may have different
@@ -67,15 +69,26 @@ class MAML:
     logit_scale: float = 1.0
     precision: str = "32-true"
     vectorised: bool | None = None
+    parts: str | None = None
 
     needs: ClassVar[str] = "inputs"
     engines: ClassVar[tuple[str, ...]] = ENGINES
     heads: ClassVar[tuple[str, ...]] = HEADS
+    partial: ClassVar[bool] = True  # whether ``parts`` may be given
 
     def __post_init__(self) -> None:
         for name, known in (("engine", self.engines), ("norm", NORMS), ("head", self.heads)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        if self.parts is not None:
+            if not self.partial or self.engine == "learn2learn":
+                who = type(self).__name__ if not self.partial else "the engine learn2learn"
+                raise ValueError(f"{who} does not choose what it adapts: leave out parts={self.parts!r}")
+            if self.head == "zeros" and "head" not in self.parts.split("+"):
+                raise ValueError(
+                    f"parts={self.parts!r} would not move: a head of zeros passes no gradient on; add '+head', or take "
+                    "head='prototypes'"
+                )
         if self.engine == "learn2learn":
             import fewshot_prod.methods.maml_learn2learn  # noqa: F401  so that a missing package is told at once
 
@@ -104,7 +117,7 @@ class MAML:
             from fewshot_prod.methods.maml_learn2learn import adapt as adapt_by_learn2learn
 
             return adapt_by_learn2learn(learner, support, labels, **settings)
-        return adapt(learner, support, labels, **settings, **options)
+        return adapt(learner, support, labels, **settings, parts=self.parts, **options)
 
     def vectorises(self, device: torch.device) -> bool:
         """Whether episodes are adapted at once on ``device``."""

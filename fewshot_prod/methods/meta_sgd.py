@@ -55,5 +55,5 @@ class MetaSGD(MAML):
 
     def adapt(self, learner: Learner, support: ProductInputs, labels: Tensor, **options: bool) -> Adapted:
         """Adapt to one episode, differentiable in the encoder and in its rates."""
-        settings = {"n_steps": self.n_adaptation_steps, "first_order": self.first_order}
+        settings = {"n_steps": self.n_adaptation_steps, "first_order": self.first_order, "parts": self.parts}
         return adapt(learner, support, labels, inner_lr=learner.rates, **settings, **options)

@@ -35,6 +35,7 @@ class Reptile(MAML):
     first_order: bool = True
 
     engines: ClassVar[tuple[str, ...]] = ("torch.func",)
+    partial: ClassVar[bool] = False
 
     def outer_gradient(
         self, learner: Learner, products: ProductInputs, labels: Tensor

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fewshot_prod.encoders.attention import AdditiveAttention
+from fewshot_prod.encoders.title.bag import token_mask
 
 
 class TitleEncoder(nn.Module):
@@ -74,16 +75,25 @@ class TitleEncoder(nn.Module):
         """
         return self.dropout(self._attend(tokens, lengths)[0])
 
+    def elements(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The state at each token, float (B, T, feature_dim), and bool (B, T) saying which tokens exist."""
+        states, _, mask = self._read(tokens, lengths)
+        return self.dropout(states), mask
+
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """The attention paid to each token: (B, T), sums to 1 over a title's tokens, 0 on padding."""
         return self._attend(tokens, lengths)[1]
 
     def _attend(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)  # (B, T)
+        states, final, mask = self._read(tokens, lengths)
+        return self.attention(final, states, mask)
+
+    def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States (B, T, feature_dim), final state (B, feature_dim) and the mask of tokens (B, T)."""
+        mask = token_mask(tokens, lengths)
         embedded = self.dropout(self.embedding(tokens))
         recur = self._packed if self.recurrence == "packed" else self._masked
-        states, final = recur(embedded, lengths, mask)
-        return self.attention(final, states, mask)
+        return *recur(embedded, lengths, mask), mask
 
     def _packed(self, embedded: Tensor, lengths: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         # Packing refuses empty sequences: a missing title runs over one padding token, masked in the attention.

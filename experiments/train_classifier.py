@@ -1,0 +1,180 @@
+"""The full supervised system: one classifier of all categories of a catalog, image encoder, title encoder and fusion.
+
+Command: python experiments/train_classifier.py --catalog fashion --recipe resnet12_gru
+(grocery, by its published train and test parts: --catalog grocery --recipe lite0_tuned)
+
+Resumes: stopped at any moment, the same command goes on after the last finished epoch; another --part measures only
+
+Writes: experiments/results/classifier_<catalog>.jsonl: one record; under runs/classifiers/: the encoder, the head,
+categories.csv: a row a category; confusion.png
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from fewshot_prod.cli import Columns, Source, run_script
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train on the train part of every category, and measure on another: the catalog's own, else a stratified one."""
+
+    recipe: str = "conv4_gru"
+    """A key of fewshot_prod.recipes.RECIPES that is pretrained. All its parts are trained together, from the start."""
+    catalog: Source = "synthetic"
+    """Which catalog."""
+    root: Path | None = None
+    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
+    columns: Columns = field(default_factory=Columns)
+    """Names of a table's columns."""
+    part: Literal["validation", "test"] = "test"
+    """What to measure on: validation while options are being chosen, test once they are."""
+    epochs: int | None = None
+    """None: the recipe's."""
+    batch_size: int | None = None
+    """None: the recipe's."""
+    lr: float | None = None
+    """Peak learning rate; None: the recipe's."""
+    head: Literal["linear", "cosine"] = "linear"
+    """The classifier's last layer."""
+    class_balanced: bool = False
+    """Draw every category equally often."""
+    seed: int = 0
+    """Of the training, and of the parts where the catalog has none."""
+    runs: Path = Path("runs/classifiers")
+    """Where models and reports are kept."""
+    results: Path = Path("experiments/results")
+    """Where the record goes."""
+    smoke: bool = False
+    """One epoch on a few products, to see that it works."""
+
+
+def main(args: Args) -> int:
+    """Run it; see the top of this file."""
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    from fewshot_prod.catalog import load_catalog
+    from fewshot_prod.catalog.summary import summary
+    from fewshot_prod.checkpoints import save_checkpoint
+    from fewshot_prod.classification import (
+        category_report,
+        classification_scores,
+        classifiers_table,
+        deal_products,
+        own_parts,
+    )
+    from fewshot_prod.devices import choose_precision, launch_fabric
+    from fewshot_prod.features import embed
+    from fewshot_prod.plots import confusion_matrix, save_figure
+    from fewshot_prod.pretrain import pretrain
+    from fewshot_prod.provenance import commit, device_name, versions
+    from fewshot_prod.recipes import RECIPES, untrained
+    from fewshot_prod.results import RESULT_VERSION, append_record
+    from fewshot_prod.splits import category_parents
+
+    recipe = RECIPES.get(args.recipe)
+    if recipe is None or recipe.stage != "pretrain":
+        pretrained = ", ".join(name for name, r in RECIPES.items() if r.stage == "pretrain")
+        print(f"error: --recipe {args.recipe}: give a recipe that is pretrained: {pretrained}", file=sys.stderr)
+        return 2
+    few = {"products_per_category": 12} if args.smoke and args.catalog == "synthetic" else {}
+    catalog = load_catalog(args.catalog, args.root, **args.columns.options(), **few)
+    print(summary(catalog))
+    runs, results = args.runs, args.results
+    given = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
+    if args.smoke:
+        catalog, runs, results, given = catalog.take_groups(12), Path("runs/smoke"), Path("runs/smoke"), {"epochs": 1}
+    options = recipe.options | recipe.catalog_options.get(catalog.name, {})
+    options |= {"head": args.head, "class_balanced": args.class_balanced}
+    options |= {name: value for name, value in given.items() if value is not None} | {"frozen": ()}
+
+    part = own_parts(catalog)
+    split = "own" if part is not None else "stratified"
+    part = deal_products(catalog, args.seed) if part is None else part
+    train, measured = catalog.take(part == "train"), catalog.take(part == args.part)
+    shared = np.isin(measured.groups, train.groups).sum()
+    print(
+        f"{len(train)} products to train on, {len(measured)} of {args.part}; {shared} are near-duplicates across both"
+    )
+
+    masked = list(catalog.categories) if recipe.mask_class_words else None
+    prepared = untrained(recipe, train, masked, args.seed)
+    inputs = prepared.inputs(train)
+    precision = choose_precision(prepared.encoder.train(), inputs[torch.arange(min(64, len(train)))])
+    told = json.dumps([options, precision, train.fingerprint], sort_keys=True)
+    name = f"seed{args.seed}-{sha256(told.encode()).hexdigest()[:8]}"  # other options, another folder
+    folder = runs / catalog.name / split / args.recipe / name
+    known = np.flatnonzero(np.isin(catalog.categories, train.categories))
+    trained = pretrain(
+        prepared.encoder,
+        inputs,
+        train.category_ids,
+        **options,
+        seed=args.seed,
+        run_dir=folder,
+        fabric=launch_fabric(precision=precision),
+    )
+
+    logits = np.full((len(measured), len(catalog.categories)), -np.inf)  # a category without training is never guessed
+    logits[:, known] = embed(trained.classifier, prepared.inputs(measured), precision=precision).numpy()
+    truth = np.searchsorted(catalog.categories, measured.frame["category"].to_numpy(str))
+    parents = [category_parents(catalog).get(name) for name in catalog.categories]
+    scores = classification_scores(np.nan_to_num(logits, neginf=-1e9), truth, parents)
+    facts = {"image_size": prepared.facts["image_size"], "masked_classes": masked, "precision": precision}
+    facts |= {"categories": list(train.categories), "options": options, "seed": args.seed}
+    save_checkpoint(folder / "encoder", trained.encoder, facts)
+    save_file({k: v.contiguous() for k, v in trained.classifier.head.state_dict().items()}, folder / "head.safetensors")
+    report = category_report(
+        logits.argmax(1),
+        truth,
+        np.searchsorted(catalog.categories, train.frame["category"]),
+        catalog.categories,
+        parents,
+    )
+    report.to_csv(folder / "categories.csv", index=False)
+    counts = np.zeros((len(parents), len(parents)), np.int64)
+    np.add.at(counts, (truth, logits.argmax(1)), 1)
+    axes = confusion_matrix(counts, catalog.categories, parents=parents, about=f"{catalog.name}, {args.part}", width=9)
+    save_figure(axes, folder / "confusion.png")
+
+    lite0 = (recipe.image or {}).get("name") == "efficientnet_lite0"
+    record = {
+        "kind": "classifier",
+        "experiment": "classifier",
+        "catalog": catalog.name,
+        "split": split,
+        "part": args.part,
+        "encoder": args.recipe.removesuffix("_masked"),
+        "fusion": (recipe.fusion or {}).get("kind"),
+        "modality": trained.encoder.modality,
+        "mask_class_words": recipe.mask_class_words if recipe.title else None,
+        "train_seed": args.seed,
+        "pretrained_on": "ImageNet-1k" if lite0 else None,
+        "images_seen": trained.images_seen,
+        "n_categories": len(catalog.categories),
+        "n_products": len(measured),
+        "n_train": len(train),
+        "config": {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion, "options": options, **facts},
+        "catalog_fingerprint": catalog.fingerprint,
+        "result_version": RESULT_VERSION,
+        **{name: None if np.isnan(value) else value for name, value in scores.items()},
+        "train_seconds": trained.seconds,
+        "commit": commit(),
+        "versions": versions(),
+        "device": device_name(),
+    }
+    append_record(results / f"classifier_{catalog.name}.jsonl", record)
+    print(f"\n{classifiers_table([record])}\n{folder}: encoder/, head.safetensors, categories.csv, confusion.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main, Args, __doc__))

@@ -1,0 +1,50 @@
+"""Fusion of the features of several modalities, any of which a product may lack: one kind a file.
+
+Add one by writing its file and its line here. A kind is built by ``kind(dims, dim, **options)`` and called with two
+dicts by name of modality, features and masks; ``reads_elements`` says whether a modality comes as one feature vector
+(B, D) or as its elements (B, P, D): a title's tokens, a picture's regions.
+"""
+
+from __future__ import annotations
+
+from fewshot_prod.encoders.fusion.attention import AttentionFusion
+from fewshot_prod.encoders.fusion.blocks import Fusion
+from fewshot_prod.encoders.fusion.co_attention import CoAttentionFusion
+from fewshot_prod.encoders.fusion.concat import ConcatFusion
+from fewshot_prod.encoders.fusion.gated import GatedFusion
+from fewshot_prod.encoders.fusion.late import LateFusion
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "attention": AttentionFusion,
+    "concat": ConcatFusion,
+    "gated": GatedFusion,
+    "co_attention": CoAttentionFusion,
+    "late": LateFusion,
+}
+
+
+def build_fusion(dims: dict[str, int], dim: int, kind: str, **options: int) -> Fusion:
+    """The fusion called ``kind``.
+
+    Raises:
+        ValueError: for an unknown kind.
+
+    Example:
+        >>> build_fusion({"image": 6, "title": 4}, dim=8, kind="late").feature_dim
+        8
+    """
+    if kind not in FUSIONS:
+        raise ValueError(f"fusion is {kind!r}; choose one of {', '.join(FUSIONS)}")
+    return FUSIONS[kind](dims, dim, **options)
+
+
+__all__ = [
+    "FUSIONS",
+    "AttentionFusion",
+    "CoAttentionFusion",
+    "ConcatFusion",
+    "Fusion",
+    "GatedFusion",
+    "LateFusion",
+    "build_fusion",
+]

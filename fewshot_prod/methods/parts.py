@@ -1,0 +1,33 @@
+"""Which parts of a model an adapting method changes: the image branch, the title branch, the fusion, the head."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def of_parts(parameters: dict[str, Tensor], parts: str | None) -> dict[str, Tensor]:
+    """Those of a model's parameters that belong to the named parts.
+
+    Args:
+        parameters: by name: "encoder.PART...." or "head....".
+        parts: names of parts joined by "+", such as "title+head"; None for all of them.
+
+    Raises:
+        ValueError: for a part that has no parameters here.
+
+    Example:
+        >>> weights = dict.fromkeys(["encoder.image.weight", "encoder.title.weight", "head.weight"])
+        >>> list(of_parts(weights, "title+head"))
+        ['encoder.title.weight', 'head.weight']
+    """
+    if parts is None:
+        return parameters
+    chosen: dict[str, Tensor] = {}
+    for part in parts.split("+"):
+        start = "head." if part == "head" else f"encoder.{part}."
+        found = {name: p for name, p in parameters.items() if name.startswith(start)}
+        if not found:
+            known = dict.fromkeys(name.removeprefix("encoder.").split(".")[0] for name in parameters)
+            raise ValueError(f"parts={parts!r}: there is no {part!r} to adapt; choose from {'+'.join(known)}")
+        chosen |= found
+    return {name: p for name, p in parameters.items() if name in chosen}
