@@ -1,4 +1,4 @@
-"""Table 3: every method on the same encoder, the same budget and the same episodes; and what imbalanced queries do.
+"""Table 3: methods of every kind on one encoder, one budget and the same episodes; and what imbalanced queries do.
 
 Command: python experiments/table3_all_methods.py --catalog fashion          (also: synthetic, grocery, table)
 
@@ -30,7 +30,7 @@ EPISODIC = ("prototypical", "matching", "meta_baseline", "feat", "ridge", "maml"
 
 @dataclass(frozen=True)
 class Args:
-    """Measure every method at 1 and 5 shots, with balanced and with imbalanced queries."""
+    """Measure the methods of ``table_rows`` at 1 and 5 shots, with balanced and with imbalanced queries."""
 
     data: Data = field(default_factory=CatalogArgs)
     """Which catalog and split."""
