@@ -49,13 +49,10 @@ def descend_prototypes(
     weights = support_means(rows, targets)
     if linear:
         weights = F.normalize(weights, dim=2)
-    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
-    for step in range(1, n_steps + 1):
-        gradient = loss_gradient(weights, rows, targets, share, slope, logit_scale, support_weight, linear)
-        mean.lerp_(gradient, 0.1)
-        square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        size = square.sqrt().mul_((1 - 0.999**step) ** -0.5).add_(1e-8)
-        weights.addcdiv_(mean, size, value=-lr / (1 - 0.9**step))
+    adam = torch.optim.Adam([weights], lr=lr, fused=True)
+    for _ in range(n_steps):
+        weights.grad = loss_gradient(weights, rows, targets, share, slope, logit_scale, support_weight, linear)
+        adam.step()
     return _logits(weights, rows[:, n_support:], logit_scale, linear)
 
 
