@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from fewshot_prod.cli import run_script
+from fewshot_prod.arguments import run_script
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.cli import Columns, run_script
+from fewshot_prod.arguments import Columns, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog

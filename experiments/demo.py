@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_prod.cli import run_script
+from fewshot_prod.arguments import run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_prod.cli import CatalogArgs, Data, run_script
+from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -28,20 +28,10 @@ class Args:
 
     data: Data = field(default_factory=CatalogArgs)
     """Which catalog and split."""
-    seeds: tuple[int, ...] = (0,)
-    """Training seeds."""
     shots: tuple[int, ...] = (1, 2, 3, 5, 10, 20)
     """Labelled products a class."""
-    episodes: int = 10_000
-    """Episodes of feature methods."""
-    episodes_adapting: int = 200
-    """Episodes of methods that change the encoder: the first ones of the same sequence."""
-    results: Path | None = None
-    """The JSONL file; default experiments/results/fig1_<split>.jsonl."""
-    runs: Path = Path("runs/encoders")
-    """Where trained encoders are kept and looked for."""
-    smoke: bool = False
-    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+    cells: Measure = field(default_factory=MeasureArgs)
+    """How much is measured."""
 
 
 def figure_rows() -> list[Row]:
@@ -61,40 +51,18 @@ def figure_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import measure_table
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
     from fewshot_prod.pools import Setting
-    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
 
     catalog, split = args.data.load()
     name = f"fig1_{split.name}"
-    results, runs, figures = (
-        args.results or Path(f"experiments/results/{name}.jsonl"),
-        args.runs,
-        Path("experiments/figures"),
-    )
-    shots, episodes, adapting, n_query = args.shots, args.episodes, args.episodes_adapting, 10
-    if args.smoke:
-        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
-        results, figures = args.results or runs / f"{name}.jsonl", runs
-        shots, episodes, adapting, n_query = (1, 2, 5), 20, 2, 5
-    failures = measure_table(
-        "fig1",
-        figure_rows(),
-        [Setting(5, shot, n_query) for shot in shots],
-        catalog=catalog,
-        split=split,
-        seeds=args.seeds,
-        results=results,
-        runs=runs,
-        n_episodes=episodes,
-        n_episodes_adapting=adapting,
-        overrides=SMOKE if args.smoke else None,
-    )
+    settings = [Setting(5, shot, n_query=10) for shot in args.shots]
+    results, code = args.cells.measure("fig1", figure_rows(), settings, catalog, split, name=name)
+    figures = results.parent if args.cells.smoke else Path("experiments/figures")
     figure = save_figure(accuracy_vs_shots(read_records(results)), figures / f"{name}.png")
     print(f"figure in {figure}")
-    return 1 if failures else 0
+    return code
 
 
 if __name__ == "__main__":

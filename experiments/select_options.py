@@ -2,7 +2,9 @@
 
 Command: python experiments/select_options.py --catalog fashion --grid l2=0.01,0.1,1 transform=L2N,CL2N
 
-Resumes: every finished cell is kept in --results
+Resumes: every finished cell is kept
+
+Writes: runs/select/<split>_<recipe>_<method>.jsonl
 
 Protocol: as table 1, with episodes of the validation classes in the place of the novel ones
 """
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from fewshot_prod.cli import CatalogArgs, Data, run_script
+from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,10 @@ class Args:
     """A key of fewshot_prod.methods.METHODS."""
     grid: tuple[str, ...] = ()
     """Option and values, as in l2=0.01,0.1 transform=L2N,CL2N; all combinations are measured."""
-    seeds: tuple[int, ...] = (0,)
-    """Training seeds."""
     shots: tuple[int, ...] = (1, 5)
     """Labelled products a class."""
-    episodes: int = 2_000
-    """Episodes of a feature method."""
-    episodes_adapting: int = 100
-    """Episodes of a method that changes the encoder."""
-    results: Path | None = None
-    """The JSONL file; default runs/select/<split>_<recipe>_<method>.jsonl."""
-    runs: Path = Path("runs/encoders")
-    """Where trained encoders are kept and looked for."""
-    smoke: bool = False
-    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+    cells: Measure = field(default_factory=lambda: MeasureArgs(episodes=2_000, episodes_adapting=100))
+    """How much is measured."""
 
 
 def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
@@ -61,58 +53,35 @@ def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
         if not equals or not values:
             raise SystemExit(f"--grid {entry!r}: write an option and its values as in l2=0.01,0.1,1")
         options.append([(name, value) for value in values.split(",")])
-    return {
-        " ".join(f"{name}={value}" for name, value in chosen) or "defaults": {
-            name: plain(value) for name, value in chosen
-        }
-        for chosen in product(*options)
-    }
+    named = {" ".join(f"{name}={value}" for name, value in chosen): chosen for chosen in product(*options)}
+    return {key or "defaults": {name: plain(value) for name, value in chosen} for key, chosen in named.items()}
 
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import Row, measure_table
+    from fewshot_prod.cells import Row
     from fewshot_prod.pools import Setting
-    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
 
     catalog, split = args.data.load()
-    results = args.results or Path(f"runs/select/{split.name}_{args.recipe}_{args.method}.jsonl")
-    runs, episodes, adapting, n_query = args.runs, args.episodes, args.episodes_adapting, 15
-    if args.smoke:
-        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
-        results = args.results or runs / f"select_{args.recipe}_{args.method}.jsonl"
-        episodes, adapting, n_query = 20, 2, 5
     grid = combinations(args.grid)
     rows = [Row(name, args.recipe, args.method, options) for name, options in grid.items()]
-    failures = measure_table(
-        "select",
-        rows,
-        [Setting(way, shot, n_query) for way in (5, "all") for shot in args.shots],
-        catalog=catalog,
-        split=split,
-        seeds=args.seeds,
-        results=results,
-        runs=runs,
-        n_episodes=episodes,
-        n_episodes_adapting=adapting,
-        part="validation",
-        overrides=SMOKE if args.smoke else None,
+    settings = [Setting(way, shot) for way in (5, "all") for shot in args.shots]
+    name, folder = f"{split.name}_{args.recipe}_{args.method}", Path("runs/select")
+    results, code = args.cells.measure(
+        "select", rows, settings, catalog, split, name=name, folder=folder, part="validation"
     )
-    if failures:  # means over different cells would not compare
-        return 1
+    if code:  # means over different cells would not compare
+        return code
     found: dict[str, list[float]] = {}
     for record in read_records(results):
-        if (
-            record["config"]["row"] in grid
-            and record["n_shot"] in args.shots
-            and record["train_seed"] in (*args.seeds, None)
-        ):
+        asked = record["n_shot"] in args.shots and record["train_seed"] in (*args.cells.seeds, None)
+        if asked and record["config"]["row"] in grid:
             found.setdefault(record["config"]["row"], []).append(100 * record["accuracy"])
-    print(f"\nmean accuracy over {len(args.seeds)} seeds, 5-way and all {len(split.validation)} validation classes, %:")
+    print(f"\nmean over 5-way, all {len(split.validation)} validation classes and {len(args.cells.seeds)} seeds, %:")
     for name, values in sorted(found.items(), key=lambda item: -sum(item[1]) / len(item[1])):
         print(f"  {sum(values) / len(values):6.2f}   {name}")
-    return 1 if failures else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_prod.cli import CatalogArgs, Data, run_script
+from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -29,22 +28,10 @@ class Args:
 
     data: Data = field(default_factory=CatalogArgs)
     """Which catalog and split."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Training seeds."""
-    rows: tuple[str, ...] = ()
-    """Only these rows; default all that the catalog has."""
     shots: tuple[int, ...] = (1, 5)
     """Labelled products a class."""
-    episodes: int = 10_000
-    """Episodes of feature methods."""
-    episodes_adapting: int = 200
-    """Episodes of methods that change the encoder: the first ones of the same sequence."""
-    results: Path | None = None
-    """The JSONL file; default experiments/results/table1_<split>.jsonl."""
-    runs: Path = Path("runs/encoders")
-    """Where trained encoders are kept and looked for."""
-    smoke: bool = False
-    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+    cells: Measure = field(default_factory=lambda: MeasureArgs(seeds=(0, 1, 2)))
+    """How much is measured."""
 
 
 def block(encoder: str, *, episodic: bool = True, maml: bool = True, masked: str = "") -> list[Row]:
@@ -102,42 +89,22 @@ def table_rows(titles: bool) -> list[Row]:
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.cells import choose_rows, measure_table
     from fewshot_prod.pools import Setting
-    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
     from fewshot_prod.tables import methods_table
 
     catalog, split = args.data.load()
     print(summary(catalog))
-    name = f"table1_{split.name}"
-    results, runs = args.results or Path("experiments/results") / f"{name}.jsonl", args.runs
-    seeds, episodes, adapting, n_query = args.seeds, args.episodes, args.episodes_adapting, 15
-    if args.smoke:
-        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
-        results = args.results or runs / f"{name}.jsonl"
-        seeds, episodes, adapting, n_query = args.seeds[:1], 20, 2, 5
     rows = table_rows(titles=catalog.frame["title"].notna().any())
-    if args.smoke:
+    if args.cells.smoke:
         rows = [row for row in rows if row.name.startswith("conv4") and "gru_" not in row.recipe]  # the small encoders
     domains: list[tuple[str, str] | None] = [None]
     if {"train", "test"} <= set(catalog.frame["split"]):  # as for grocery, whose test photos come from other shops
         domains.append(("train", "test"))
-    failures = measure_table(
-        "table1",
-        choose_rows(rows, args.rows),
-        [Setting(way, shot, n_query, domain=domain) for domain in domains for way in (5, "all") for shot in args.shots],
-        catalog=catalog,
-        split=split,
-        seeds=seeds,
-        results=results,
-        runs=runs,
-        n_episodes=episodes,
-        n_episodes_adapting=adapting,
-        overrides=SMOKE if args.smoke else None,
-    )
+    settings = [Setting(way, shot, domain=domain) for domain in domains for way in (5, "all") for shot in args.shots]
+    results, code = args.cells.measure("table1", rows, settings, catalog, split, name=f"table1_{split.name}")
     print(methods_table(read_records(results)))
-    return 1 if failures else 0
+    return code
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_prod.cli import CatalogArgs, Data, run_script
+from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -34,22 +33,10 @@ class Args:
 
     data: Data = field(default_factory=CatalogArgs)
     """Which catalog and split."""
-    seeds: tuple[int, ...] = (0,)
-    """Training seeds."""
-    rows: tuple[str, ...] = ()
-    """Only these rows; default all."""
     shots: tuple[int, ...] = (1, 5)
     """Labelled products a class."""
-    episodes: int = 10_000
-    """Episodes of feature methods."""
-    episodes_adapting: int = 200
-    """Episodes of methods that change the encoder: the first ones of the same sequence."""
-    results: Path | None = None
-    """The JSONL file; default experiments/results/table3_<split>.jsonl."""
-    runs: Path = Path("runs/encoders")
-    """Where trained encoders are kept and looked for."""
-    smoke: bool = False
-    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+    cells: Measure = field(default_factory=MeasureArgs)
+    """How much is measured."""
 
 
 def table_rows() -> list[Row]:
@@ -67,38 +54,21 @@ def table_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import choose_rows, measure_table
     from fewshot_prod.pools import Setting
-    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
     from fewshot_prod.tables import methods_table, seconds_table
 
     catalog, split = args.data.load()
-    name = f"table3_{split.name}"
-    results, runs = args.results or Path(f"experiments/results/{name}.jsonl"), args.runs
-    seeds, episodes, adapting, n_query = args.seeds, args.episodes, args.episodes_adapting, 15
     rows = table_rows()
-    if args.smoke:
-        catalog, runs = catalog.take_groups(12), Path("runs/smoke")
-        results = args.results or runs / f"{name}.jsonl"
-        seeds, episodes, adapting, n_query = args.seeds[:1], 20, 2, 5
+    if args.cells.smoke:
         rows = [row for row in rows if row.recipe == "conv4"]  # nothing more to train
-    failures = measure_table(
-        "table3",
-        choose_rows(rows, args.rows),
-        [Setting(5, shot, n_query, queries) for queries in ("balanced", "dirichlet:2") for shot in args.shots],
-        catalog=catalog,
-        split=split,
-        seeds=seeds,
-        results=results,
-        runs=runs,
-        n_episodes=episodes,
-        n_episodes_adapting=adapting,
-        overrides=SMOKE if args.smoke else None,
-    )
+    settings = [
+        Setting(5, shot, query_distribution=queries) for queries in ("balanced", "dirichlet:2") for shot in args.shots
+    ]
+    results, code = args.cells.measure("table3", rows, settings, catalog, split, name=f"table3_{split.name}")
     print(methods_table(read_records(results)))
     print(seconds_table(read_records(results)))
-    return 1 if failures else 0
+    return code
 
 
 if __name__ == "__main__":

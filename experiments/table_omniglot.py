@@ -4,7 +4,7 @@ Command: python experiments/table_omniglot.py                     (the official 
 
 Resumes: every encoder and every finished cell is kept, so a stopped run goes on; --rows picks some
 
-Writes: experiments/results/omniglot_<split>.jsonl and experiments/tables/omniglot_<split>_published.md, the numbers
+Writes: experiments/results/<split>.jsonl and experiments/tables/<split>_published.md, the numbers
 beside the published ones; ``make tables`` renders the records alone
 
 Protocol: 28 x 28, each character turned by 90, 180 and 270 degrees counts as three more classes in training and in
@@ -15,11 +15,11 @@ iteration is chosen on validation characters
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.cli import CatalogArgs, run_script
+from fewshot_prod.arguments import CatalogArgs, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,20 +53,8 @@ class Args:
     """Omniglot's folder; default $FEWSHOT_PROD_DATA/omniglot, else data/omniglot."""
     split: Literal["omniglot_vinyals", "omniglot_official"] = "omniglot_vinyals"
     """Vinyals' characters, or the published background and evaluation alphabets."""
-    seeds: tuple[int, ...] = (0,)
-    """Training seeds."""
-    rows: tuple[str, ...] = ()
-    """Only these rows; default all."""
-    episodes: int = 10_000
-    """Episodes of feature methods."""
-    episodes_adapting: int = 600
-    """Episodes of methods that change the encoder: the first ones of the same sequence."""
-    results: Path | None = None
-    """The JSONL file; default experiments/results/<split>.jsonl."""
-    runs: Path = Path("runs/encoders")
-    """Where trained encoders are kept and looked for."""
-    smoke: bool = False
-    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+    cells: Measure = field(default_factory=lambda: MeasureArgs(episodes_adapting=600))
+    """How much is measured."""
 
 
 def table_rows() -> list[Row]:
@@ -117,39 +105,21 @@ def beside_published(records: Iterable[Record]) -> str:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.cells import choose_rows, measure_table
     from fewshot_prod.pools import Setting
-    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
     from fewshot_prod.splits import PARTS
 
     catalog, split = CatalogArgs("omniglot", args.root, split=args.split).load()
-    results, runs = args.results or Path(f"experiments/results/{split.name}.jsonl"), args.runs
-    page = Path(f"experiments/tables/{split.name}_published.md")
-    seeds, episodes, adapting = args.seeds, args.episodes, args.episodes_adapting
-    if args.smoke:
-        runs = Path("runs/smoke")
-        results, page = args.results or runs / f"{split.name}.jsonl", runs / page.name
-        seeds, episodes, adapting = args.seeds[:1], 20, 2
+    if args.cells.smoke:
         split = replace(split, **{part: getattr(split, part)[:80] for part in PARTS})
-    rows = table_rows()
-    failures = measure_table(
-        "omniglot",
-        choose_rows(rows, args.rows),
-        [Setting(way, shot) for way, shot in SETTINGS],
-        catalog=catalog,
-        split=split,
-        seeds=seeds,
-        results=results,
-        runs=runs,
-        n_episodes=episodes,
-        n_episodes_adapting=adapting,
-        overrides=SMOKE if args.smoke else None,
-    )
+    settings = [Setting(way, shot) for way, shot in SETTINGS]
+    results, code = args.cells.measure("omniglot", table_rows(), settings, catalog, split, name=split.name)
+    page = (results.parent if args.cells.smoke else Path("experiments/tables")) / f"{split.name}_published.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
     text = beside_published(read_records(results))
     page.write_text(f"# {split.name}\n\n{text}", encoding="utf-8")
     print(text)
-    return 1 if failures else 0
+    return code
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fewshot_prod.cli import Columns, Source, run_script
+from fewshot_prod.arguments import Columns, Source, run_script
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot_prod.cli import CatalogArgs, Data, run_script
+from fewshot_prod.arguments import CatalogArgs, Data, run_script
 
 
 @dataclass(frozen=True)

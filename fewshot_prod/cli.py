@@ -15,70 +15,12 @@ Training and whole tables are scripts: see experiments/README.md, and --help of 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-if TYPE_CHECKING:
-    from fewshot_prod.catalog import Catalog
-    from fewshot_prod.splits import Split
-
-Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of a table's columns, where they are not the usual ones; "" where the table has none."""
-
-    image: str | None = None
-    """Image path, relative to the table's folder."""
-    title: str | None = None
-    """Title."""
-    category: str | None = None
-    """Category."""
-    id: str | None = None
-    """Product id."""
-    parent: str | None = None
-    """Parent category."""
-    group: str | None = None
-    """Number or name that near-duplicates share."""
-    split: str | None = None
-    """The catalog's own train/test split."""
-
-    def options(self) -> dict[str, str]:
-        """The given names as options of ``load_catalog``."""
-        return {f"{name}_column": column for name, column in asdict(self).items() if column is not None}
-
-
-@dataclass(frozen=True)
-class CatalogArgs:
-    """Which catalog, and how its categories are dealt into base, validation and novel ones."""
-
-    catalog: Source = "synthetic"
-    """Which catalog."""
-    root: Path | None = None
-    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = field(default_factory=Columns)
-    """Names of a table's columns."""
-    split: str | None = None
-    """A name in data/splits/ or a path; default the catalog's own."""
-
-    def load(self) -> tuple[Catalog, Split]:
-        """The catalog and its split; Omniglot with rotations as further classes, as its published numbers have it."""
-        from fewshot_prod.catalog import load_catalog
-        from fewshot_prod.splits import default_split, read_split, with_rotations
-
-        turned = self.catalog == "omniglot"
-        options = {"rotations": True} if turned else self.columns.options()
-        catalog = load_catalog(self.catalog, self.root, **options)
-        split = read_split(self.split) if self.split else default_split(catalog)
-        return catalog, with_rotations(split) if turned else split
-
-
-Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]  # as a field of Args: --catalog, --root, ... without a prefix
+from fewshot_prod.arguments import CatalogArgs, Columns, Data, Source
 
 
 def show_catalog(
@@ -177,34 +119,6 @@ def evaluate_checkpoint(
             scores = evaluate(built, pools.of(built), sampler, n, progress=heartbeat(str(setting), print))
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({scores.seconds:.1f} s)")
-
-
-def run_script(main: Callable[[Any], int], arguments: type, description: str) -> int:
-    """Run an experiment script: parse its ``Args``; what was given wrongly is answered by one line, no traceback.
-
-    Returns:
-        The exit code: ``main``'s; 2 for bad input; 130 when interrupted.
-    """
-    args = tyro.cli(arguments, description=description.replace("``", "`"))
-    try:
-        return main(args)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
-    except ImportError as error:
-        if error.__cause__ is None:  # else it is an optional package's, told with its remedy
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        from fewshot_prod.catalog import CatalogError
-        from fewshot_prod.checkpoints import CheckpointError
-        from fewshot_prod.names import UnknownName
-
-        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError, UnknownName)):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def main() -> int:

@@ -1,0 +1,173 @@
+"""What the command lines of several scripts share: which catalog, what to measure, how bad input is answered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from fewshot_prod.catalog import Catalog
+    from fewshot_prod.cells import Row
+    from fewshot_prod.pools import Setting
+    from fewshot_prod.splits import Split
+
+Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns, where they are not the usual ones; "" where the table has none."""
+
+    image: str | None = None
+    """Image path, relative to the table's folder."""
+    title: str | None = None
+    """Title."""
+    category: str | None = None
+    """Category."""
+    id: str | None = None
+    """Product id."""
+    parent: str | None = None
+    """Parent category."""
+    group: str | None = None
+    """Number or name that near-duplicates share."""
+    split: str | None = None
+    """The catalog's own train/test split."""
+
+    def options(self) -> dict[str, str]:
+        """The given names as options of ``load_catalog``."""
+        return {f"{name}_column": column for name, column in asdict(self).items() if column is not None}
+
+
+@dataclass(frozen=True)
+class CatalogArgs:
+    """Which catalog, and how its categories are dealt into base, validation and novel ones."""
+
+    catalog: Source = "synthetic"
+    """Which catalog."""
+    root: Path | None = None
+    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
+    columns: Columns = field(default_factory=Columns)
+    """Names of a table's columns."""
+    split: str | None = None
+    """A name in data/splits/ or a path; default the catalog's own."""
+
+    def load(self) -> tuple[Catalog, Split]:
+        """The catalog and its split; Omniglot with rotations as further classes, as its published numbers have it."""
+        from fewshot_prod.catalog import load_catalog
+        from fewshot_prod.splits import default_split, read_split, with_rotations
+
+        turned = self.catalog == "omniglot"
+        options = {"rotations": True} if turned else self.columns.options()
+        catalog = load_catalog(self.catalog, self.root, **options)
+        split = read_split(self.split) if self.split else default_split(catalog)
+        return catalog, with_rotations(split) if turned else split
+
+
+Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]  # as a field of Args: --catalog, --root, ... without a prefix
+
+
+@dataclass(frozen=True)
+class MeasureArgs:
+    """How much is measured, and where it is kept."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds."""
+    rows: tuple[str, ...] = ()
+    """Only these rows; default all."""
+    episodes: int = 10_000
+    """Episodes of feature methods."""
+    episodes_adapting: int = 200
+    """Episodes of methods that change the encoder: the first ones of the same sequence."""
+    results: Path | None = None
+    """The JSONL file; None: where the text above says."""
+    runs: Path = Path("runs/encoders")
+    """Where trained encoders are kept and looked for."""
+    smoke: bool = False
+    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+
+    def measure(
+        self,
+        experiment: str,
+        rows: Sequence[Row],
+        settings: Sequence[Setting],
+        catalog: Catalog,
+        split: Split,
+        *,
+        name: str,
+        folder: Path = Path("experiments/results"),
+        part: str = "novel",
+    ) -> tuple[Path, int]:
+        """Measure the rows that ``self.rows`` names; see :func:`fewshot_prod.cells.measure_table`.
+
+        Args:
+            name, folder: of the results file, unless ``self.results`` names it; a smoke run's lies in runs/smoke.
+
+        Returns:
+            The results file, and the script's exit code: 1 if a cell failed.
+
+        Raises:
+            UnknownName: for a row that there is not.
+        """
+        from fewshot_prod.cells import choose_rows, measure_table
+        from fewshot_prod.recipes import SMOKE
+
+        runs, seeds, episodes, adapting = self.runs, self.seeds, self.episodes, self.episodes_adapting
+        if self.smoke:
+            runs = folder = Path("runs/smoke")
+            seeds, episodes, adapting = seeds[:1], 20, 2
+            catalog = catalog.take_groups(12)
+            settings = [replace(setting, n_query=5) for setting in settings if setting.n_shot <= 5]
+        results = self.results or folder / f"{name}.jsonl"
+        failures = measure_table(
+            experiment,
+            choose_rows(rows, self.rows),
+            settings,
+            catalog=catalog,
+            split=split,
+            seeds=seeds,
+            results=results,
+            runs=runs,
+            n_episodes=episodes,
+            n_episodes_adapting=adapting,
+            part=part,
+            overrides=SMOKE if self.smoke else None,
+        )
+        if not results.exists():  # why nothing could be measured stands above
+            sys.exit(1)
+        return results, 1 if failures else 0
+
+
+Measure = Annotated[MeasureArgs, tyro.conf.arg(name="")]
+
+
+def run_script(main: Callable[[Any], int], arguments: type, description: str) -> int:
+    """Run an experiment script: parse its ``Args``; what was given wrongly is answered by one line, no traceback.
+
+    Returns:
+        The exit code: ``main``'s; 2 for bad input; 130 when interrupted.
+    """
+    args = tyro.cli(arguments, description=description.replace("``", "`"))
+    try:
+        return main(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except ImportError as error:
+        if error.__cause__ is None:  # else it is an optional package's, told with its remedy
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        from fewshot_prod.catalog import CatalogError
+        from fewshot_prod.checkpoints import CheckpointError
+        from fewshot_prod.names import UnknownName
+
+        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError, UnknownName)):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
