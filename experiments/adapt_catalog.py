@@ -17,7 +17,7 @@ from fewshot_prod.arguments import Columns, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
-    from fewshot_prod.recipes import Prepared
+    from fewshot_prod.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def pretrained(args: Args) -> tuple[Prepared, Catalog | None]:
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.explore import recipe_for
-    from fewshot_prod.recipes import SMOKE, Prepared, prepare_encoder
+    from fewshot_prod.prepare import Prepared, prepare_encoder
+    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.splits import random_split
 
     if args.checkpoint:

@@ -74,9 +74,10 @@ def main(args: Args) -> int:
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
     from fewshot_prod.plots import confusion_matrix, save_figure
+    from fewshot_prod.prepare import untrained
     from fewshot_prod.pretrain import pretrain
     from fewshot_prod.provenance import commit, device_name, versions
-    from fewshot_prod.recipes import RECIPES, untrained
+    from fewshot_prod.recipes import RECIPES
     from fewshot_prod.results import RESULT_VERSION, append_record
     from fewshot_prod.splits import category_parents
 

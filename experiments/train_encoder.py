@@ -40,7 +40,8 @@ def main(args: Args) -> int:
 
     if args.tensorboard:
         summary_writer()  # a missing package is told now, not after the training
-    from fewshot_prod.recipes import SMOKE, prepare_encoder
+    from fewshot_prod.prepare import prepare_encoder
+    from fewshot_prod.recipes import SMOKE
 
     catalog, split = args.data.load()
     runs, overrides = args.runs, None

@@ -15,8 +15,9 @@ from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_d
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.provenance import device_name
-from fewshot_prod.recipes import RECIPES, prepare_encoder
+from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import (
     Record,
     append_record,

@@ -104,7 +104,7 @@ def evaluate_checkpoint(
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
     from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
-    from fewshot_prod.recipes import Prepared
+    from fewshot_prod.prepare import Prepared
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)

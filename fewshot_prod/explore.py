@@ -19,7 +19,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.evaluation import evaluate, paired_difference
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
-from fewshot_prod.recipes import Prepared, prepare_encoder
+from fewshot_prod.prepare import Prepared, prepare_encoder
 from fewshot_prod.results import Record, difference
 from fewshot_prod.splits import Split, default_split
 

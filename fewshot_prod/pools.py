@@ -14,7 +14,7 @@ from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
-from fewshot_prod.recipes import Prepared
+from fewshot_prod.prepare import Prepared
 from fewshot_prod.splits import Split
 
 HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it

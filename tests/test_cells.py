@@ -15,7 +15,8 @@ from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
-from fewshot_prod.recipes import RECIPES, SMOKE, Prepared, prepare_encoder, take_over
+from fewshot_prod.prepare import Prepared, prepare_encoder, take_over
+from fewshot_prod.recipes import RECIPES, SMOKE
 from fewshot_prod.results import load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split, random_split
 from fewshot_prod.tables import methods_table

@@ -1,0 +1,180 @@
+"""An encoder by its recipe: trained now, or read from where it was kept.
+
+A recipe may start from another one's weights. Trained encoders are kept under
+``<runs>/<catalog>/<split>/<recipe>/seed<n>/`` and reused when everything that they depend on is unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot_prod.catalog import Catalog
+from fewshot_prod.catalog.class_words import class_word_masker
+from fewshot_prod.catalog.titles import TitleTokenizer
+from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
+from fewshot_prod.devices import choose_precision, launch_fabric
+from fewshot_prod.encoders.product import ProductEncoder, build_encoder
+from fewshot_prod.inputs import ProductInputs, catalog_inputs
+from fewshot_prod.names import UnknownName
+from fewshot_prod.pretrain import pretrain, seed_step
+from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
+from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.splits import Split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trained encoder with the facts that go into records, and how it reads products."""
+
+    encoder: ProductEncoder
+    facts: dict[str, Any]
+
+    def inputs(self, catalog: Catalog) -> ProductInputs:
+        """``catalog`` as this encoder reads it."""
+        tokenizer = self.encoder.config.get("tokenizer")
+        return catalog_inputs(
+            catalog,
+            image_size=self.facts["image_size"],
+            tokenizer=TitleTokenizer.from_json(tokenizer) if tokenizer else None,
+            mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
+        )
+
+
+def prepare_encoder(
+    name: str,
+    catalog: Catalog,
+    split: Split,
+    seed: int,
+    runs: Path,
+    overrides: dict[str, Any] | None = None,
+    report: Callable[[str], None] = print,
+) -> Prepared:
+    """The encoder that recipe ``name`` gives on this catalog, trained now or read from ``runs``.
+
+    Only products of base and validation classes are handed to training.
+
+    Args:
+        overrides: options that win over the recipe's, where its stage knows them.
+
+    Raises:
+        UnknownName: for an unknown recipe.
+    """
+    if name not in RECIPES:
+        raise UnknownName("recipe", name, RECIPES)
+    recipe = RECIPES[name]
+    base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
+    start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None
+
+    image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
+    masked_classes = list(catalog.categories) if recipe.mask_class_words else None
+    options = {
+        **recipe.options,
+        **recipe.catalog_options.get(catalog.name, {}),
+        **(overrides or {}).get(recipe.stage, {}),
+    }
+    training = {
+        "recipe": name,
+        **{k: v for k, v in asdict(recipe).items() if k not in ("options", "catalog_options")},
+        "options": options,
+        "image_size": image_size,
+        "masked_classes": masked_classes,
+        "seed": seed if recipe.stage != "none" else None,
+        "base": base.fingerprint,
+        "validation": validation.fingerprint,
+        "start": start.facts["training"] if start else None,
+    }
+    training = json.loads(json.dumps(training))
+    folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
+    if (folder / "encoder" / "config.json").is_file():
+        encoder, facts = load_checkpoint(folder / "encoder")
+        if facts["training"] == training:
+            return Prepared(encoder, facts)
+        report(f"{folder}: its settings or data have changed; training anew")
+
+    prepared = untrained(recipe, base, masked_classes, seed)
+    encoder, inputs = prepared.encoder, prepared.inputs
+    if start:
+        take_over(encoder, start.encoder)
+
+    facts = {
+        "training": training,
+        "stage": recipe.stage,
+        "image_size": image_size,
+        "masked_classes": masked_classes,
+        "seen": None,
+        "precision": "32-true",
+        "head": {},
+        "history": [],
+        "train_seconds": 0.0,
+        "images_seen": 0,
+        "pretrained_on": "ImageNet-1k" if (recipe.image or {}).get("name") == "efficientnet_lite0" else None,
+    }
+    if start:
+        facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds", "pretrained_on")}
+    if recipe.stage != "none":
+        facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
+        report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
+        base_inputs, validation_inputs = inputs(base), inputs(validation)
+        facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])
+        chooser = FewShotValidation.fitting(
+            validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
+        )
+        stage = pretrain
+        if recipe.stage == "metatrain":
+            from fewshot_prod.metatrain import metatrain as stage
+
+        # A run that was stopped under other settings must not stand in this one's way.
+        unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
+        rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
+        trained = stage(
+            encoder,
+            base_inputs,
+            *rows,
+            **options,
+            validation=chooser,
+            seed=seed,
+            run_dir=unfinished,
+            fabric=launch_fabric(precision=facts["precision"]),
+            report=lambda line: report(f"  {name} seed {seed}: {line}"),
+        )
+        encoder = trained.encoder
+        facts["images_seen"] += trained.images_seen
+        facts["train_seconds"] += trained.seconds
+        facts |= {"head": trained.head, "history": trained.history}
+        sources = [facts["pretrained_on"], f"{catalog.name} base classes"]
+        facts["pretrained_on"] = (
+            sources[0] if sources[0] and sources[1] in sources[0] else ", ".join(filter(None, sources))
+        )
+    save_checkpoint(folder / "encoder", encoder, facts)
+    for left in folder.glob("unfinished-*"):
+        shutil.rmtree(left)
+    return Prepared(encoder.eval(), facts)
+
+
+def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None, seed: int) -> Prepared:
+    """The encoder that a recipe describes, before any training; its tokenizer learns from the catalog's titles."""
+    mask = class_word_masker(masked_classes) if masked_classes else None
+    config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
+    if recipe.title:
+        titles = [title for title in catalog.titles if title is not None]
+        tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
+        config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
+    seed_step(seed)
+    image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
+    return Prepared(build_encoder(config), {"image_size": image_size, "masked_classes": masked_classes})
+
+
+def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:
+    """Copy the weights of every part (image, title, fusion) that both encoders have."""
+    for part in ("image", "title", "fusion"):
+        mine, theirs = getattr(encoder, part), getattr(start, part)
+        if mine is not None and theirs is not None:
+            mine.load_state_dict(theirs.state_dict())
