@@ -109,10 +109,11 @@ def main(args: Args) -> int:
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)
     inputs = prepared.inputs(train)
-    precision = choose_precision(prepared.encoder.train(), inputs[torch.arange(min(64, len(train)))])
-    told = json.dumps([options, precision, train.fingerprint], sort_keys=True)
+    told = json.dumps([options, train.fingerprint], sort_keys=True)
     name = f"seed{args.seed}-{sha256(told.encode()).hexdigest()[:8]}"  # other options, another folder
     folder = runs / catalog.name / split / args.recipe / name
+    sample = inputs[torch.arange(min(64, len(train)))]
+    precision = choose_precision(prepared.encoder.train(), sample, run_dir=folder)
     known = np.flatnonzero(np.isin(catalog.categories, train.categories))
     trained = pretrain(
         prepared.encoder,

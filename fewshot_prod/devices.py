@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,12 +49,23 @@ def _leave_group() -> None:
 
 
 def choose_precision(
-    encoder: nn.Module, sample: ProductInputs, device: torch.device | str = "cpu", steps: int = 3
+    encoder: nn.Module,
+    sample: ProductInputs,
+    device: torch.device | str = "cpu",
+    steps: int = 3,
+    run_dir: Path | None = None,
 ) -> str:
     """The faster of ``PRECISIONS`` for forward and backward on ``sample``, by the median of ``steps`` timed steps.
 
     Differences under 10 % keep float32. The encoder's parameters and running statistics are left as they were.
+
+    Args:
+        run_dir: of the training run, where the choice is kept: timings vary, and a run that was stopped goes on in the
+            precision that it began with.
     """
+    kept = run_dir / "precision" if run_dir else None
+    if kept and kept.is_file():
+        return kept.read_text(encoding="utf-8")
     device = torch.device(device)
     state = {k: v.clone() for k, v in encoder.state_dict().items()}
     sample = sample.to(device)
@@ -71,7 +83,11 @@ def choose_precision(
         seconds[precision] = sorted(times[1:])[steps // 2]  # the first step warms up
     encoder.zero_grad(set_to_none=True)
     encoder.load_state_dict(state)
-    return "bf16-mixed" if seconds["bf16-mixed"] < 0.9 * seconds["32-true"] else "32-true"
+    choice = "bf16-mixed" if seconds["bf16-mixed"] < 0.9 * seconds["32-true"] else "32-true"
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(choice, encoding="utf-8")
+    return choice
 
 
 def average_gradients(fabric: Fabric, parameters: list[Tensor]) -> None:

@@ -123,7 +123,10 @@ def prepare_encoder(
         facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
         base_inputs, validation_inputs = inputs(base), inputs(validation)
-        facts["precision"] = choose_precision(encoder.train(), base_inputs[torch.arange(min(64, len(base)))])
+        # A run that was stopped under other settings must not stand in this one's way.
+        unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
+        sample = base_inputs[torch.arange(min(64, len(base)))]
+        facts["precision"] = choose_precision(encoder.train(), sample, run_dir=unfinished)
         chooser = FewShotValidation.fitting(
             validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
         )
@@ -131,8 +134,6 @@ def prepare_encoder(
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage
 
-        # A run that was stopped under other settings must not stand in this one's way.
-        unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(
             encoder,
