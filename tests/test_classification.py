@@ -137,7 +137,7 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     assert records[0]["n_products"] == 168 and 0 <= records[0]["macro_f1"] <= records[0]["top_5"] <= 1
     assert classifiers_table(records[:1]) in first
     (folder,) = (tmp_path / "runs" / "smoke" / "synthetic" / "stratified" / "gru").iterdir()
-    names = {"encoder", "head.safetensors", "categories.csv", "confusion.png", "state.pt"}
+    names = {"encoder", "head.safetensors", "categories.csv", "confusion.png", "state.pt", "precision"}
     assert {path.name for path in folder.iterdir()} == names
     with (folder / "categories.csv").open() as file:
         rows = list(csv.DictReader(file))
