@@ -152,7 +152,9 @@ STARTS: dict[str, Recipe] = {
     "resnet12_gru_concat": replace(resnet12_gru, fusion=CONCAT),
     "resnet12_gru_concat_masked": replace(resnet12_gru, fusion=CONCAT, mask_class_words=True),
 }
-RECIPES: dict[str, Recipe] = STARTS | continued("conv4") | continued("resnet12") | continued("conv4_gru") | omniglot()
+RECIPES: dict[str, Recipe] = STARTS | omniglot()
+for start in ("conv4", "resnet12", "lite0_tuned", "conv4_gru"):
+    RECIPES |= continued(start)
 
 # Options of a smoke run, by stage
 SMOKE = {
