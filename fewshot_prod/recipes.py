@@ -116,7 +116,7 @@ def omniglot() -> dict[str, Recipe]:
     proto = {**adam, "algorithm": "prototypical", "n_way": 60, "n_shot": 1, "n_query": 5, "normalise": False}
     # Ridge on features of any norm is far behind after 150 iterations on the validation characters (66.4 and 90.2 %,
     # on unit vectors 91.4 and 97.9 %).
-    cosine = {**proto, "normalise": True, "n_iterations": 6000, "validate_every": 500}
+    cosine = {**proto, "normalise": True, "n_iterations": 3000, "validate_every": 500}
     # One step from a head of zeros gives the encoder no gradient, so that MAML would be ANIL: hence three. First order
     # from zeros stays behind on the validation characters after 150 iterations (87.5 and 90.5 %, from prototypes 93.6
     # and 97.5 %).
