@@ -117,6 +117,9 @@ def omniglot() -> dict[str, Recipe]:
     recipe = Recipe(image={"name": "conv4"}, stage="metatrain")
     adam = {"outer_lr": 1e-3, "weight_decay": 0.0, "norm": "batch"}
     proto = {**adam, "algorithm": "prototypical", "n_way": 60, "n_shot": 1, "n_query": 5, "normalise": False}
+    # Ridge on features of any norm is far behind after 150 iterations on the validation characters (66.4 and 90.2 %,
+    # on unit vectors 91.4 and 97.9 %).
+    cosine = {**proto, "normalise": True, "n_iterations": 3000, "validate_every": 500}
     # One step from a head of zeros gives the encoder no gradient, so that MAML would be ANIL: hence three. First order
     # from zeros stays behind on the validation characters after 150 iterations (87.5 and 90.5 %, from prototypes 93.6
     # and 97.5 %).
@@ -128,6 +131,8 @@ def omniglot() -> dict[str, Recipe]:
     plans = {
         "prototypical": {**proto, "n_iterations": 6000, "validate_every": 500},
         "prototypical_5shot": {**proto, "n_shot": 5, "n_iterations": 4000, "validate_every": 500},
+        "matching": {**cosine, "algorithm": "matching"},
+        "ridge": {**cosine, "algorithm": "ridge"},
         "maml": {**maml, "algorithm": "maml"},
         "maml_first_order": {**maml, "algorithm": "maml_first_order", "head": "prototypes", **prototypes},
         "proto_maml": {**maml, "algorithm": "proto_maml", **prototypes},
