@@ -14,10 +14,9 @@ from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
-from fewshot_prod.prepare import Prepared
+from fewshot_prod.prepare import HANDED, Prepared
 from fewshot_prod.splits import Split
 
-HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
 CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
 
 
@@ -84,14 +83,19 @@ class Pools:
 
     def of(self, method: Any) -> Any:
         """What ``method`` needs: float32 features (N, D), or ProductInputs."""
-        return self.features() if method.needs == "features" else self.inputs()
+        if method.needs == "features":
+            return self.features()
+        parts = getattr(method, "parts", None)
+        return self.inputs(pixels=parts is None or "image" in parts.split("+"))
 
-    def inputs(self) -> ProductInputs:
-        return self._once("inputs", lambda: self.prepared.inputs(self.split.select(self.catalog, self.part)))
+    def inputs(self, pixels: bool = True) -> ProductInputs:
+        """The products; without ``pixels`` by their image features where training froze the image part."""
+        products = self.split.select(self.catalog, self.part)
+        return self._once(f"inputs, pixels {pixels}", lambda: self._read(products, pixels))
 
     def features(self) -> Tensor:
         """float32 (N, D)."""
-        return self._once("features", lambda: self._embed(self.part, self.inputs()))
+        return self._once("features", lambda: self._embed(self.part, self.inputs(pixels=False)))
 
     def center(self) -> Tensor:
         """Mean feature of the base classes, float32 (D,)."""
@@ -99,7 +103,11 @@ class Pools:
 
     def _center(self) -> Tensor:
         sample = self.split.select(self.catalog, "base").take_evenly(CENTER_PRODUCTS)
-        return self._embed("base", self.prepared.inputs(sample)).mean(0)
+        return self._embed("base", self._read(sample, False)).mean(0)
+
+    def _read(self, products: Catalog, pixels: bool) -> ProductInputs:
+        cached = not pixels and self.prepared.facts.get("image_features")
+        return (self.prepared.feature_inputs if cached else self.prepared.inputs)(products)
 
     def _embed(self, part: str, inputs: ProductInputs) -> Tensor:
         facts = self.prepared.facts
