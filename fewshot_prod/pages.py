@@ -7,19 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewshot_prod.classification import classifiers_table
-from fewshot_prod.plots import accuracy_vs_shots, rank_diagram, save_figure
+from fewshot_prod.plots import accuracy_vs_shots, missing_sheet, rank_diagram, save_figure
 from fewshot_prod.results import read_records
-from fewshot_prod.tables import current, differences_table, methods_table, seconds_table
+from fewshot_prod.tables import (
+    current,
+    differences_table,
+    methods_table,
+    missing_differences_table,
+    missing_table,
+    seconds_table,
+)
 
 # What a block's name begins with: the kind of records that it shows, and how.
 RENDERERS = {
     "table": ("cell", methods_table),
+    "missing": ("cell", missing_table),
     "differences": ("difference", differences_table),
     "seconds": ("cell", seconds_table),
     "classifiers": ("classifier", classifiers_table),
 }
 # The figure of a results file, by what the file's name begins with.
-FIGURES = {"fig": accuracy_vs_shots, "table3": rank_diagram}
+FIGURES = {"fig": accuracy_vs_shots, "table3": rank_diagram, "table2b": missing_sheet}
 
 
 def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
@@ -60,7 +68,10 @@ def write_tables(
     for path in sorted(results_dir.glob("*.jsonl")):
         records = read_records(path)
         page = tables_dir / f"{path.stem}.md"
-        parts = [methods_table(records), differences_table(records), seconds_table(records)]
+        if path.stem.startswith("table2b"):
+            parts = [missing_table(records), missing_differences_table(records)]
+        else:
+            parts = [methods_table(records), differences_table(records), seconds_table(records)]
         if current(records, "classifier"):
             parts = [classifiers_table(records)]
         page.write_text("\n".join([f"# {path.stem}\n", *parts]), encoding="utf-8")
