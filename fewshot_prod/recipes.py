@@ -161,7 +161,47 @@ STARTS: dict[str, Recipe] = {
     "resnet12_gru_concat": replace(resnet12_gru, fusion=CONCAT),
     "resnet12_gru_concat_masked": replace(resnet12_gru, fusion=CONCAT, mask_class_words=True),
 }
-RECIPES: dict[str, Recipe] = STARTS | omniglot()
+# Table 2's fusions are trained on the features of one image encoder, computed once.
+FUSED_STARTS = ("lite0_tuned", "conv4")
+FUSED_KINDS = ("concat", "attention", "gated", "late")
+ON_FEATURES = TITLES | {"epochs": 5, "modality_dropout": 0.3, "frozen": ("image",)}
+
+
+def fused(start: str, kind: str) -> dict[str, Recipe]:
+    """One fusion of an image encoder's features with GRU titles, and what goes on from it in episodes."""
+    name, options = f"{start}_gru_{kind}", PROTOTYPICAL | {k: ON_FEATURES[k] for k in ("modality_dropout", "frozen")}
+    fusion = replace(STARTS[start], title=gru.title, fusion={"kind": kind, "dim": 256}, start=start, stage="pretrain")
+    fusion = replace(fusion, options=ON_FEATURES, catalog_options={})
+    episodic = replace(fusion, start=name, stage="metatrain", options=options, catalog_options=PROTOTYPICAL_SIZES)
+    found = {name: fusion, f"{name}_prototypical": episodic}
+    if kind == "attention":
+        options = {k: v for k, v in MAML.items() if k != "augmentation"} | {"frozen": ("image",)}
+        options |= {"parts": "title+fusion+head"}
+        found[f"{name}_maml"] = replace(episodic, options=options, catalog_options=MAML_SIZES)
+    return found
+
+
+def masked(recipes: dict[str, Recipe]) -> dict[str, Recipe]:
+    """The same recipes with masked titles; where one starts from another of them, from the masked one."""
+    return {
+        f"{name}_masked": replace(
+            recipe, mask_class_words=True, start=f"{recipe.start}_masked" if recipe.start in recipes else recipe.start
+        )
+        for name, recipe in recipes.items()
+    }
+
+
+def table2() -> dict[str, Recipe]:
+    """What table 2 adds: titles alone in episodes, and every fusion of every image encoder; plain and masked."""
+    episodic = replace(gru, start="gru", stage="metatrain", options=PROTOTYPICAL, catalog_options=PROTOTYPICAL_SIZES)
+    found = {"gru": gru, "gru_prototypical": episodic}
+    for start in FUSED_STARTS:
+        for kind in FUSED_KINDS:
+            found |= fused(start, kind)
+    return found | masked(found)
+
+
+RECIPES: dict[str, Recipe] = STARTS | omniglot() | table2()
 for start in ("conv4", "resnet12", "lite0_tuned", "conv4_gru"):
     RECIPES |= continued(start)
 

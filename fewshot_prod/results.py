@@ -126,6 +126,8 @@ def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
     apart = [n for n in names if a[n] != b[n]]
     sides = {s: {"key": cell_key(c), **{n: c[n] for n in apart if n != "config"}} for s, c in (("a", a), ("b", b))}
     shared |= {"kind": "difference", "n_episodes": min(a["n_episodes"], b["n_episodes"])}
+    if a["config"].get("missing") and a["config"]["missing"] == b["config"].get("missing"):
+        shared["config"] = {"missing": a["config"]["missing"]}  # of both, as the rest of the configurations is not
     return {**shared, **sides, **_plain({"mean": mean, "ci95": ci95}), "commit": commit(), "versions": versions()}
 
 
@@ -201,7 +203,8 @@ def _drop_superseded(path: Path | str) -> int:
     latest: dict[str, str] = {}
     for record in records:
         if record["kind"] == "cell":
-            place = {k: v for k, v in record.items() if k not in unlike} | {"row": record["config"].get("row")}
+            told = {name: record["config"].get(name) for name in ("row", "missing")}
+            place = {k: v for k, v in record.items() if k not in unlike} | told
             latest[json.dumps(place, sort_keys=True)] = cell_key(record)
     keys = set(latest.values())
     kept = [

@@ -14,6 +14,7 @@ from fewshot_prod.plots.curves import (
     accuracy_vs_pretraining_size,
     accuracy_vs_shots,
     adaptation_curve,
+    missing_sheet,
     training_curves,
 )
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
@@ -33,6 +34,7 @@ __all__ = [
     "difference_forest",
     "embedding_map",
     "episode_sheet",
+    "missing_sheet",
     "modality_weights",
     "product_sheet",
     "rank_diagram",
