@@ -189,6 +189,16 @@ def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():
         assert recipe.stage in ("none", "pretrain", "metatrain"), name
 
 
+def test_every_trained_method_goes_on_from_conv4_with_as_many_products():
+    from fewshot_prod.metatrain import ALGORITHMS
+
+    for algorithm in ALGORITHMS:
+        recipe = RECIPES[f"conv4_{algorithm}"]
+        o = {"meta_batch_size": 1, **recipe.options}
+        shown = o["n_iterations"] * o["meta_batch_size"] * o["n_way"] * (o["n_shot"] + o["n_query"])
+        assert (recipe.start, o["algorithm"], shown) == ("conv4", algorithm, 30_000)
+
+
 def test_take_over_copies_shared_parts(catalog):
     from fewshot_prod.encoders.product import build_encoder
 
