@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewshot_prod.classification import classifiers_table
-from fewshot_prod.plots import accuracy_vs_shots, rank_diagram, save_figure
+from fewshot_prod.plots import accuracy_vs_shots, rank_diagram, save_figure, training_progress
+from fewshot_prod.published import beside_published
 from fewshot_prod.results import read_records
 from fewshot_prod.tables import current, differences_table, methods_table, seconds_table
 
@@ -16,10 +17,15 @@ RENDERERS = {
     "table": ("cell", methods_table),
     "differences": ("difference", differences_table),
     "seconds": ("cell", seconds_table),
+    "published": ("cell", beside_published),
     "classifiers": ("classifier", classifiers_table),
 }
-# The figure of a results file, by what the file's name begins with.
-FIGURES = {"fig": accuracy_vs_shots, "table3": rank_diagram}
+# The figure of a results file, by what the file's name begins with: the kind of records that it shows, and how.
+FIGURES = {
+    "fig": ("cell", accuracy_vs_shots),
+    "table3": ("cell", rank_diagram),
+    "omniglot": ("history", training_progress),
+}
 
 
 def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
@@ -63,10 +69,12 @@ def write_tables(
         parts = [methods_table(records), differences_table(records), seconds_table(records)]
         if current(records, "classifier"):
             parts = [classifiers_table(records)]
+        if path.stem.startswith("omniglot"):
+            parts.insert(0, beside_published(records))
         page.write_text("\n".join([f"# {path.stem}\n", *parts]), encoding="utf-8")
         print(f"wrote {page}")
-        for prefix, draw in FIGURES.items():
-            if path.stem.startswith(prefix):
+        for prefix, (kind, draw) in FIGURES.items():
+            if path.stem.startswith(prefix) and current(records, kind):
                 print(f"wrote {save_figure(draw(records), figures_dir / f'{path.stem}.png')}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")

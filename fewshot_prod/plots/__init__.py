@@ -15,6 +15,7 @@ from fewshot_prod.plots.curves import (
     accuracy_vs_shots,
     adaptation_curve,
     training_curves,
+    training_progress,
 )
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
 from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
@@ -38,4 +39,5 @@ __all__ = [
     "rank_diagram",
     "save_figure",
     "training_curves",
+    "training_progress",
 ]

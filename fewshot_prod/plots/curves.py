@@ -171,6 +171,26 @@ def training_curves(
     return ax
 
 
+def training_progress(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
+    """Validation accuracy over the images shown, a line for each encoder and training seed; its best point is ringed.
+
+    Rows from before training, which would press the others together at the top, are left out.
+
+    Args:
+        records: results records; those of kind "history" are drawn, see ``results.training_history``. Of encoders that
+            start from random weights: of others, the images counted would be more than those of the rows.
+    """
+    histories = {}
+    kept = current(records, "history")
+    for record in kept:
+        unit = "iteration" if "iteration" in record["rows"][-1] else "epoch"
+        each = record["images_seen"] / record["rows"][-1][unit]
+        name = record["encoder"].removeprefix(f"{record['catalog']}_").replace("_", " ")
+        name += f", seed {record['train_seed']}" if varying(kept, ["train_seed"]) else ""
+        histories[name] = [row | {"images_shown": each * row[unit]} for row in record["rows"] if row[unit]]
+    return training_curves(histories, ax, x="images_shown", width=width)
+
+
 def adaptation_curve(
     rows: Sequence[Mapping[str, float]],
     ax: Axes | None = None,
