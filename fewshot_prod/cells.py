@@ -29,6 +29,7 @@ from fewshot_prod.results import (
     measured,
     read_records,
     save_episode_accuracy,
+    training_history,
 )
 from fewshot_prod.splits import Split
 
@@ -116,6 +117,9 @@ def measure_table(
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
+                    history = history_record(row.recipe, pools[row.recipe], seed)
+                    if history["rows"] and cell_key(history) not in done:
+                        append_record(results, history)
                 pool = pools[row.recipe]
                 method = build_method(row.method, pool.prepared, pool.center, **row.options)
             except Exception as error:
@@ -214,6 +218,20 @@ def describe(
         catalog_fingerprint=pool.catalog.fingerprint,
         split_fingerprint=pool.split.fingerprint,
         encoder_hash=encoder_hash(encoder),
+    )
+
+
+def history_record(recipe: str, pool: Pools, seed: int) -> Record:
+    """How the encoder's training went, see :func:`fewshot_prod.results.training_history`."""
+    facts = pool.prepared.facts
+    return training_history(
+        facts["history"],
+        catalog=pool.catalog.name,
+        split=pool.split.name,
+        encoder=recipe,
+        train_seed=seed,
+        encoder_hash=encoder_hash(pool.prepared.encoder),
+        images_seen=facts["images_seen"],
     )
 
 

@@ -158,7 +158,7 @@ def metatrain(
     if metric:
         if algorithm in HEADS and (encoder.config.get("head") or {}).get("kind") != algorithm:
             seed_step(seed)
-            attach_head(encoder, algorithm)
+            attach_head(encoder, algorithm, **({"n_way": n_way} if algorithm == "relation" else {}))
         start = {"logit_scale": logit_scale, "penalty": Ridge.penalty}
         model = MetricTraining(METRIC[algorithm], encoder, norm=norm, start=start, normalise=normalise, frozen=frozen)
     else:

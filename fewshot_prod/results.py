@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,25 @@ def measured(
     return {**cell, **outcome, "commit": commit(), "versions": versions()}
 
 
+def training_history(
+    rows: Sequence[Mapping[str, float]],
+    *,
+    catalog: str,
+    split: str,
+    encoder: str,
+    train_seed: int,
+    encoder_hash: str,
+    images_seen: int,
+) -> Record:
+    """How an encoder's training went, kind "history": ``rows`` are its validation accuracies as it went on.
+
+    Args:
+        encoder: the recipe.
+        images_seen: images shown by the last row, earlier training included.
+    """
+    return {"kind": "history", **_plain(locals()), "result_version": RESULT_VERSION, "commit": commit()}
+
+
 def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
     """The paired difference of two measured cells: accuracy of ``a`` minus accuracy of ``b``, episode by episode.
 
@@ -186,6 +205,8 @@ def read_records(path: Path | str) -> list[Record]:
 def drop_superseded(path: Path | str) -> int:
     """Take out cells that stand there again, later, for the same row, setting and seed, and the differences of both.
 
+    Likewise the history of an encoder that was trained anew.
+
     That is what a changed recipe, catalog, hyperparameter or number of episodes leaves behind; a table would refuse the
     two together.
 
@@ -199,16 +220,18 @@ def drop_superseded(path: Path | str) -> int:
 def _drop_superseded(path: Path | str) -> int:
     records = read_records(path)
     unlike = OUTCOMES | {"config", "encoder_hash", "images_seen", "catalog_fingerprint", "result_version"}
-    unlike |= {"n_episodes", "norm", "transductive"}
+    unlike |= {"n_episodes", "norm", "transductive", "rows"}
     latest: dict[str, str] = {}
     for record in records:
-        if record["kind"] == "cell":
-            told = {name: record["config"].get(name) for name in ("row", "missing")}
+        if record["kind"] != "difference":
+            told = {name: record.get("config", {}).get(name) for name in ("row", "missing")}
             place = {k: v for k, v in record.items() if k not in unlike} | told
             latest[json.dumps(place, sort_keys=True)] = cell_key(record)
     keys = set(latest.values())
     kept = [
-        r for r in records if (cell_key(r) in keys if r["kind"] == "cell" else {r["a"]["key"], r["b"]["key"]} <= keys)
+        r
+        for r in records
+        if ({r["a"]["key"], r["b"]["key"]} <= keys if r["kind"] == "difference" else cell_key(r) in keys)
     ]
     if len(kept) < len(records):
         temporary = Path(f"{path}.tmp")

@@ -16,6 +16,7 @@ from fewshot_prod.plots.curves import (
     adaptation_curve,
     missing_sheet,
     training_curves,
+    training_progress,
 )
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
 from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
@@ -40,4 +41,5 @@ __all__ = [
     "rank_diagram",
     "save_figure",
     "training_curves",
+    "training_progress",
 ]

@@ -154,13 +154,13 @@ def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: in
     for ax, ((name,), members) in zip(axes, panels.items(), strict=False):
         lines = group_by(members, ("experiment",))
         styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
-        for (label, cells), (colour, dash, marker) in zip(lines.items(), styles, strict=False):
+        for ((line,), cells), (colour, dash, marker) in zip(lines.items(), styles, strict=False):
             at = list(group_by(cells, ("missing_rate",)).values())
             x = np.array([p[0]["missing_rate"] for p in at])
             mean = np.array([np.mean([r["accuracy"] for r in p]) for p in at])
             if len(x) == 1:
                 x, mean, marker = np.array([0.0, 1.0]), mean.repeat(2), None
-            ax.plot(100 * x, 100 * mean, color=colour, linestyle=dash, marker=marker, markersize=3, label=label[0])
+            ax.plot(100 * x, 100 * mean, color=colour, linestyle=dash, marker=marker, markersize=3, label=line)
         ax.set_title(f"{name} missing", loc="left", fontsize=8)
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
@@ -219,6 +219,26 @@ def training_curves(
         ax.set_xlabel(x.replace("_", " ").capitalize())
         ax.set_title(title, loc="left")
     return ax
+
+
+def training_progress(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
+    """Validation accuracy over the images shown, a line for each encoder and training seed; its best point is ringed.
+
+    Rows from before training, which would press the others together at the top, are left out.
+
+    Args:
+        records: results records; those of kind "history" are drawn, see ``results.training_history``. Of encoders that
+            start from random weights: of others, the images counted would be more than those of the rows.
+    """
+    histories = {}
+    kept = current(records, "history")
+    for record in kept:
+        unit = "iteration" if "iteration" in record["rows"][-1] else "epoch"
+        each = record["images_seen"] / record["rows"][-1][unit]
+        name = record["encoder"].removeprefix(f"{record['catalog']}_").replace("_", " ")
+        name += f", seed {record['train_seed']}" if varying(kept, ["train_seed"]) else ""
+        histories[name] = [row | {"images_shown": each * row[unit]} for row in record["rows"] if row[unit]]
+    return training_curves(histories, ax, x="images_shown", width=width)
 
 
 def adaptation_curve(
