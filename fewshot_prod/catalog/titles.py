@@ -95,15 +95,8 @@ class TitleTokenizer:
             tokens, int64 (N, T), padded with 0, T the longest length (at least 1); lengths, int64 (N,), 0 for a
             missing title.
         """
-        import torch  # catalogs are read without it
-
         texts = [normalise_title(title) if title else "" for title in titles]
-        ids = [encoding.ids[:max_length] for encoding in self._tokenizer.encode_batch(texts)]
-        lengths = np.array([len(row) for row in ids], np.int64)
-        tokens = np.zeros((len(ids), max(1, lengths.max(initial=0))), np.int64)
-        for row, values in zip(tokens, ids, strict=True):
-            row[: len(values)] = values
-        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+        return padded([encoding.ids[:max_length] for encoding in self._tokenizer.encode_batch(texts)])
 
     def pieces(self, title: str) -> list[str]:
         """The tokens of one title as text; a fallback byte reads "<0xF0>"."""
@@ -128,6 +121,22 @@ class TitleTokenizer:
         if tokenizer.token_to_id(PAD) != 0:
             raise ValueError(f"this tokenizer has no {PAD!r} at id 0; use one that TitleTokenizer.train made")
         return cls(tokenizer)
+
+
+def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as tokens, int64 (N, T), padded with 0, T at least 1; and their lengths, int64 (N,).
+
+    Example:
+        >>> padded([[7, 3], []])[0].tolist()
+        [[7, 3], [0, 0]]
+    """
+    import torch  # catalogs are read without it
+
+    lengths = np.array([len(row) for row in ids], np.int64)
+    tokens = np.zeros((len(ids), max(1, lengths.max(initial=0))), np.int64)
+    for row, values in zip(tokens, ids, strict=True):
+        row[: len(values)] = values
+    return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
 
 def _pipeline(model: object) -> Tokenizer:
