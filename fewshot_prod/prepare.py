@@ -171,8 +171,10 @@ def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None
     config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
     if recipe.title and recipe.title.get("kind") not in PRETRAINED:
         titles = [title for title in catalog.titles if title is not None]
-        tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
-        config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
+        title = dict(recipe.title)
+        cut = {"chinese": title.pop("chinese")} if "chinese" in title else {}
+        tokenizer = TitleTokenizer.train(list(map(mask, titles)) if mask else titles, **cut)
+        config |= {"title": {"vocab_size": tokenizer.vocab_size, **title}, "tokenizer": tokenizer.to_json()}
     seed_step(seed)
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
     return Prepared(build_encoder(config), {"image_size": image_size, "masked_classes": masked_classes})

@@ -21,8 +21,8 @@ class Recipe:
 
     Args:
         image: arguments of :func:`image_encoder`, or None.
-        title: arguments of :func:`title_encoder` without the vocabulary size, or None. For the rest of what makes
-            the tokens, see :func:`fewshot_prod.prepare.untrained`.
+        title: arguments of :func:`title_encoder` without the vocabulary size, or None; beside them ``chinese``, how
+            :meth:`TitleTokenizer.train` cuts Chinese titles.
         fusion: arguments of the fusion, needed with both.
         size: "small" or "large", see ``IMAGE_SIZES``.
         start: the recipe whose weights this one starts from; every part that both have is taken over.
@@ -150,6 +150,8 @@ STARTS: dict[str, Recipe] = {
     "lite0_tuned": replace(lite0, stage="pretrain", options=TUNED),
     "gru": gru,
     "gru_masked": replace(gru, mask_class_words=True),
+    "gru_words": replace(gru, title={**gru.title, "chinese": "words"}),
+    "gru_subwords": replace(gru, title={**gru.title, "chinese": "subwords"}),
     "minilm": minilm,
     "minilm_masked": replace(minilm, mask_class_words=True),
     "sentence": sentence,
