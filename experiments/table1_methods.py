@@ -69,10 +69,13 @@ def table_rows(titles: bool) -> list[Row]:
     rows = block("resnet12", maml=False)
     rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))
     rows += block("conv4")
+    tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
     rows += [
         Row("lite0 nearest_centroid", "lite0", "nearest_centroid"),
-        Row("lite0_tuned nearest_centroid", "lite0_tuned", "nearest_centroid", against=("lite0 nearest_centroid",)),
-        Row("lite0_tuned linear_probe", "lite0_tuned", "linear_probe", against=("lite0_tuned nearest_centroid",)),
+        Row(tuned, "lite0_tuned", "nearest_centroid", against=("lite0 nearest_centroid",)),
+        Row("lite0_tuned linear_probe", "lite0_tuned", "linear_probe", against=(tuned,)),
+        Row(control, "lite0_tuned_continued", "nearest_centroid", against=(tuned,)),
+        Row("lite0_tuned prototypical", "lite0_tuned_prototypical", "prototypical", against=(tuned, control)),
     ]
     if titles:
         for masked in ("", "_masked"):
