@@ -88,8 +88,9 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     """What is drawn of a results file: name of a figure -> how to draw it.
 
     A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
-    are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the fewest ways and most shots, images alone.
-    Ranks are drawn of table 3, whose methods have all been measured in all settings, and curves over training where
+    are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the
+    fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, and curves over
+    training where
     the records have them.
     """
     if stem.startswith("fig"):

@@ -21,7 +21,8 @@ class Recipe:
 
     Args:
         image: arguments of :func:`image_encoder`, or None.
-        title: arguments of :func:`title_encoder` without the vocabulary size, or None.
+        title: arguments of :func:`title_encoder` without the vocabulary size, or None; beside them ``chinese``, how
+            :meth:`TitleTokenizer.train` cuts Chinese titles.
         fusion: arguments of the fusion, needed with both.
         size: "small" or "large", see ``IMAGE_SIZES``.
         start: the recipe whose weights this one starts from; every part that both have is taken over.
@@ -103,6 +104,10 @@ conv4 = Recipe(image={"name": "conv4"}, options=SCRATCH, catalog_options={"groce
 resnet12 = Recipe(image={"name": "resnet12"}, options=SCRATCH)
 lite0 = Recipe(image={"name": "efficientnet_lite0"}, size="large", stage="none")
 gru = Recipe(title={"embedding_dim": 128, "hidden_size": 128, "cell": "gru"}, options=TITLES)
+minilm = Recipe(title={"kind": "huggingface", "model": "all-minilm-l6-v2"}, stage="none")
+sentence = Recipe(title={"kind": "universal_sentence"}, stage="none")
+lite0_minilm = replace(lite0, title=minilm.title, fusion=ATTENTION, start="lite0", stage="pretrain")
+lite0_minilm = replace(lite0_minilm, options=FUSED | {"augmentation": None, "frozen": ("image", "title")})
 conv4_gru = replace(conv4, title=gru.title, fusion=ATTENTION, start="conv4", options=FUSED)
 resnet12_gru = replace(resnet12, title=gru.title, fusion=ATTENTION, start="resnet12", options=FUSED)
 
@@ -167,6 +172,14 @@ STARTS: dict[str, Recipe] = {
     "lite0_classifier": replace(lite0, stage="pretrain", options=CLASSIFIER),
     "gru": gru,
     "gru_masked": replace(gru, mask_class_words=True),
+    "gru_words": replace(gru, title={**gru.title, "chinese": "words"}),
+    "gru_subwords": replace(gru, title={**gru.title, "chinese": "subwords"}),
+    "minilm": minilm,
+    "minilm_masked": replace(minilm, mask_class_words=True),
+    "sentence": sentence,
+    "sentence_masked": replace(sentence, mask_class_words=True),
+    "lite0_minilm": lite0_minilm,
+    "lite0_minilm_masked": replace(lite0_minilm, mask_class_words=True),
     "conv4_gru": conv4_gru,
     "conv4_gru_masked": replace(conv4_gru, mask_class_words=True),
     "resnet12_gru": resnet12_gru,
