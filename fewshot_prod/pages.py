@@ -89,9 +89,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
 
     A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
     are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the
-    fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, and curves over
-    training where
-    the records have them.
+    fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all
+    settings, and curves over training where the records have them.
     """
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
