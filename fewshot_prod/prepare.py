@@ -104,7 +104,7 @@ def prepare_encoder(
     if start:
         take_over(encoder, start.encoder)
 
-    sources = (start.facts["pretrained_on"] if start else None) or ""
+    earlier = (start.facts["pretrained_on"] if start else None) or ""
     own = [part.pretrained_on for part in encoder.children() if hasattr(part, "pretrained_on")]
     facts = {
         "training": training,
@@ -117,7 +117,7 @@ def prepare_encoder(
         "history": [],
         "train_seconds": 0.0,
         "images_seen": 0,
-        "pretrained_on": ", ".join(filter(None, [sources, *(data for data in own if data not in sources)])) or None,
+        "pretrained_on": ", ".join(filter(None, [earlier, *(data for data in own if data not in earlier)])) or None,
     }
     if start:
         facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds")}
