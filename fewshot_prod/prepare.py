@@ -23,12 +23,15 @@ from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
+from fewshot_prod.features import with_image_features
 from fewshot_prod.inputs import ProductInputs, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
+
+HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Prepared:
             tokenizer=self.encoder.tokenizer,
             mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
         )
+
+    def feature_inputs(self, catalog: Catalog) -> ProductInputs:
+        """:meth:`inputs` with image features, computed once, in place of images; where the image part was frozen."""
+        key = f"{[catalog.fingerprint, list(self.facts['image_size'])]}"
+        return with_image_features(self.inputs(catalog), self.encoder, inputs_key=key, **self.facts["image_features"])
 
 
 def prepare_encoder(
@@ -103,14 +111,17 @@ def prepare_encoder(
     encoder, inputs = prepared.encoder, prepared.inputs
     if start:
         take_over(encoder, start.encoder)
+    if features_suffice(encoder, options):
+        precision = (start.facts.get("image_features") or start.facts)["precision"]
+        prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
+        inputs = prepared.feature_inputs
 
     earlier = (start.facts["pretrained_on"] if start else None) or ""
     own = [part.pretrained_on for part in encoder.children() if hasattr(part, "pretrained_on")]
     facts = {
         "training": training,
         "stage": recipe.stage,
-        "image_size": image_size,
-        "masked_classes": masked_classes,
+        **prepared.facts,
         "seen": None,
         "precision": "32-true",
         "head": {},
@@ -160,6 +171,12 @@ def prepare_encoder(
     for left in folder.glob("unfinished-*"):
         shutil.rmtree(left)
     return Prepared(encoder.eval(), facts)
+
+
+def features_suffice(encoder: ProductEncoder, options: dict[str, Any]) -> bool:
+    """Whether a training with these options sees always the same features of an image: they are then computed once."""
+    fused = encoder.fusion is not None and not encoder.fusion.reads_elements
+    return fused and "image" in options.get("frozen", ()) and options.get("augmentation") is None
 
 
 def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None, seed: int) -> Prepared:

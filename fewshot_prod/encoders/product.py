@@ -119,18 +119,11 @@ class ProductEncoder(nn.Module):
     def _read(self, inputs: ProductInputs, elements: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         features, present = {}, {}
         if self.image is not None:
-            if inputs.images is None:
-                raise ValueError("this encoder reads images, and these inputs have none; build them with image_size")
-            # uint8 NHWC permuted to NCHW is channels_last without a copy
-            pixels = (inputs.images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+            features["image"] = self._read_images(inputs, elements)
             there = inputs.has_image
             if there is None:
-                there = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-            if elements:
-                regions = self.image.feature_map(pixels).flatten(2).mT  # (B, h * w, D)
-                features["image"], present["image"] = regions, there.unsqueeze(1).expand(regions.shape[:2])
-            else:
-                features["image"], present["image"] = self.image(pixels), there
+                there = torch.ones(len(inputs), dtype=torch.bool, device=features["image"].device)
+            present["image"] = there.unsqueeze(1).expand(features["image"].shape[:2]) if elements else there
         if self.title is not None:
             if inputs.tokens is None:
                 raise ValueError("this encoder reads titles, and these inputs have none; build them with its tokenizer")
@@ -149,6 +142,20 @@ class ProductEncoder(nn.Module):
                     (inputs.attributes > 0).any(1),
                 )
         return features, present
+
+    def _read_images(self, inputs: ProductInputs, elements: bool) -> Tensor:
+        """The image part's features (B, D), or those of its regions (B, h * w, D)."""
+        if inputs.image_features is not None:
+            if elements:
+                raise ValueError(
+                    "this encoder's fusion reads regions of images: give it the images, not their features"
+                )
+            return inputs.image_features
+        if inputs.images is None:
+            raise ValueError("this encoder reads images, and these inputs have none; build them with image_size")
+        # uint8 NHWC permuted to NCHW is channels_last without a copy
+        pixels = (inputs.images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return self.image.feature_map(pixels).flatten(2).mT if elements else self.image(pixels)
 
 
 def build_encoder(config: dict[str, Any]) -> ProductEncoder:
