@@ -31,38 +31,35 @@ class Args:
     """Which catalog and split."""
     shots: tuple[int, ...] = (1, 5)
     """Labelled products a class."""
-    image: str = "lite0_tuned"
-    """The image encoder whose features are fused, one of fewshot_prod.recipes.FUSED_STARTS."""
+    image: str = "lite0"
+    """The image encoder whose features are fused, a key of fewshot_prod.recipes.FUSED_STARTS."""
     cells: Measure = field(default_factory=lambda: MeasureArgs(seeds=(0, 1, 2)))
     """How much is measured."""
 
 
-def table_rows(start: str, *, adapting: bool) -> list[Row]:
+def table_rows(image: str, *, adapting: bool) -> list[Row]:
     """The rows, in the order in which they are measured.
 
     Args:
-        start: the recipe of images alone.
+        image: a key of ``FUSED_STARTS``.
         adapting: with the rows of MAML and fine-tuning, seconds an episode, on attention fusion.
     """
     from fewshot_prod.cells import Row
-    from fewshot_prod.recipes import FUSED_KINDS
+    from fewshot_prod.recipes import FUSED_KINDS, FUSED_STARTS
 
-    image, parts = "image nearest_centroid", {"parts": "title+fusion+head"}
-    rows = [Row(image, start, "nearest_centroid")]
+    methods, parts = {"nearest_centroid": "", "prototypical": "_prototypical"}, {"parts": "title+fusion+head"}
+    rows = [Row(f"image {method}", FUSED_STARTS[image], method) for method in methods]
     for masked in ("", "_masked"):
-        titles = {}
-        for method, recipe in (("nearest_centroid", "gru"), ("prototypical", "gru_prototypical")):
-            titles[method] = f"title {method}{masked}"
-            rows.append(Row(titles[method], recipe + masked, method))
+        rows += [Row(f"title {method}{masked}", f"gru{how}{masked}", method) for method, how in methods.items()]
         for kind in FUSED_KINDS:  # concat first: the others are compared with it
-            fused = f"{start}_gru_{kind}"
-            for method, recipe in (("nearest_centroid", fused), ("prototypical", f"{fused}_prototypical")):
-                against = [image, titles[method]]
+            fused = f"{image}_gru_{kind}"
+            for method, how in methods.items():
+                against = [f"image {method}", f"title {method}{masked}"]
                 against += [f"{kind} nearest_centroid{masked}"] if method == "prototypical" else []
                 against += [f"concat {method}{masked}"] if kind != "concat" else []
-                rows.append(Row(f"{kind} {method}{masked}", recipe + masked, method, against=tuple(against)))
+                rows.append(Row(f"{kind} {method}{masked}", f"{fused}{how}{masked}", method, against=tuple(against)))
         if adapting:
-            fused, against = f"{start}_gru_attention", (f"attention nearest_centroid{masked}",)
+            fused, against = f"{image}_gru_attention", (f"attention nearest_centroid{masked}",)
             rows += [
                 Row(f"attention maml{masked}", f"{fused}_maml{masked}", "maml", {}, against, (5,)),
                 Row(f"attention finetune_all{masked}", fused + masked, "finetune_all", parts, against, (5,)),
@@ -85,10 +82,12 @@ def main(args: Args) -> int:
     settings = [Setting(way, shot) for way in (5, "all") for shot in args.shots]
     if args.image not in FUSED_STARTS:
         raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
-    start = "conv4" if args.cells.smoke else args.image
-    rows = table_rows(start, adapting=bool(args.cells.rows))
+    image = "conv4" if args.cells.smoke else args.image
+    rows = table_rows(image, adapting=bool(args.cells.rows))
     if args.cells.smoke:
-        rows = [row for row in rows if not row.name.startswith(("gated", "late")) and "masked" not in row.name]
+        rows = [
+            row for row in rows if not row.name.startswith(("cosines", "gated", "late")) and "masked" not in row.name
+        ]
     results, code = args.cells.measure(
         "table2_modalities", rows, settings, catalog, split, name=f"table2_modalities_{split.name}"
     )

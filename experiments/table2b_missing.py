@@ -32,21 +32,22 @@ class Args:
     """Labelled products a class."""
     rates: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Shares of titles, or images, that are missing."""
-    image: str = "lite0_tuned"
-    """The image encoder whose features are fused, one of fewshot_prod.recipes.FUSED_STARTS."""
+    image: str = "lite0"
+    """The image encoder whose features are fused, a key of fewshot_prod.recipes.FUSED_STARTS."""
     cells: Measure = field(default_factory=lambda: MeasureArgs(seeds=(0, 1, 2), episodes=2_000))
     """How much is measured."""
 
 
-def table_rows(start: str) -> list[Row]:
+def table_rows(image: str) -> list[Row]:
     """Image and title alone, which are not measured with anything missing, and fusions."""
     from fewshot_prod.cells import Row
+    from fewshot_prod.recipes import FUSED_STARTS
 
-    rows = [Row("image", start, "nearest_centroid")]
+    rows = [Row("image", FUSED_STARTS[image], "nearest_centroid")]
     for masked in ("", "_masked"):
         rows.append(Row(f"title{masked}", f"gru{masked}", "nearest_centroid"))
         for kind, against in (("concat", ()), ("attention", (f"concat{masked}",))):
-            rows.append(Row(f"{kind}{masked}", f"{start}_gru_{kind}{masked}", "nearest_centroid", against=against))
+            rows.append(Row(f"{kind}{masked}", f"{image}_gru_{kind}{masked}", "nearest_centroid", against=against))
     return rows
 
 
@@ -62,9 +63,9 @@ def main(args: Args) -> int:
     if args.image not in FUSED_STARTS:
         raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
     catalog, split = args.data.load()
-    start, rates = args.image, args.rates
+    image, rates = args.image, args.rates
     if args.cells.smoke:
-        start, rates = "conv4", args.rates[-1:]
+        image, rates = "conv4", args.rates[-1:]
     whole = [Setting(way, shot) for way in (5, "all") for shot in args.shots]
     places = [(modality, where) for modality in ("title", "image") for where in ("queries", "supports", "both")]
     less = [
@@ -73,7 +74,7 @@ def main(args: Args) -> int:
         for modality, where in places
         for rate in rates
     ]
-    rows = [row for row in table_rows(start) if not args.cells.smoke or "masked" not in row.name]
+    rows = [row for row in table_rows(image) if not args.cells.smoke or "masked" not in row.name]
     results, code = args.cells.measure(
         "table2b_missing", rows, whole + less, catalog, split, name=f"table2b_missing_{split.name}"
     )

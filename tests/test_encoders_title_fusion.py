@@ -24,6 +24,7 @@ from fewshot_prod.encoders.fusion import (
     ConcatFusion,
     GatedFusion,
     LateFusion,
+    UnitAttentionFusion,
 )
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.encoders.title import TITLE_ENCODERS, TitleEncoder, title_encoder
@@ -582,7 +583,7 @@ def test_a_third_modality_joins_image_and_title(kind):
 
 def test_encoders_refuse_fusions_that_do_not_fit():
     image, title = {"name": "conv4", "width": 8}, {"vocab_size": 12}
-    with pytest.raises(ValueError, match="fusion is 'sum'; choose one of attention, concat, gated"):
+    with pytest.raises(ValueError, match="fusion is 'sum'; choose one of attention, unit_attention, concat"):
         build_encoder({"image": image, "title": title, "fusion": {"kind": "sum", "dim": 8}})
     with pytest.raises(ValueError, match=r"several modalities; here are \['image'\]"):
         build_encoder({"image": image, "fusion": {"kind": "concat", "dim": 8}})
@@ -644,3 +645,64 @@ def test_dropout_and_unknown_head():
     assert torch.equal(model.eval()(inputs), model(inputs))
     with pytest.raises(ValueError, match=r"head is 'mlp'; choose one of \['linear', 'cosine'\]"):
         ProductClassifier(encoder, 3, head="mlp")
+
+
+# --- attention over centred blocks of unit length ------------------------------------------------------------------
+
+
+def unit_fusion(**options) -> UnitAttentionFusion:
+    torch.manual_seed(0)
+    model = UnitAttentionFusion(DIMS, **options)
+    with torch.no_grad():
+        for centre in model.centres.values():
+            centre.running_mean.normal_()
+    return model.eval()
+
+
+def test_unit_attention_matches_its_equations_in_loops():
+    model, given = unit_fusion(shares={"title": 0.5}, spread=0.3), features()
+    output = model(given, PRESENT)
+    assert output.shape == (4, 13) and model.feature_dim == 13
+    for row in range(4):
+        there = [name for name in DIMS if PRESENT[name][row]]
+        unit = {}
+        for name in there:
+            x = given[name][row] - model.centres[name].running_mean
+            unit[name] = x / x.pow(2).sum().sqrt()
+        keys = {name: model.keys[name](10 * unit[name]) for name in there}
+        query = model.query(sum(keys.values()) / len(there))
+        p = torch.tensor([0.5 if name == "title" else 1.0 for name in there])
+        scores = torch.stack([model.score(torch.tanh(query + keys[name]))[0] for name in there])
+        a = 0.7 * p / p.sum() + 0.3 * (p * scores.exp()) / (p * scores.exp()).sum()
+        weight = dict(zip(there, a, strict=True))
+        blocks = [10 * weight[n].sqrt() * unit[n] if n in unit else torch.zeros(size) for n, size in DIMS.items()]
+        torch.testing.assert_close(output[row], torch.cat(blocks))
+
+
+def test_without_attention_similarity_is_the_weighted_mean_of_cosines():
+    """And a product without a title is to every complete one as its image is, up to one factor."""
+    model, given = unit_fusion(shares={"title": 0.5}, spread=0.0), features()
+    everywhere = {name: torch.ones(4, dtype=torch.bool) for name in DIMS}
+    whole = model(given, everywhere) / 10
+    cosines = {}
+    for name in DIMS:
+        unit = nn.functional.normalize(given[name] - model.centres[name].running_mean, dim=1)
+        cosines[name] = unit @ unit.T
+    torch.testing.assert_close(whole @ whole.T, (cosines["image"] + 0.5 * cosines["title"] + cosines["price"]) / 2.5)
+    image = model(given, {n: there & (n == "image") for n, there in everywhere.items()}) / 10
+    torch.testing.assert_close(image @ whole.T, cosines["image"] * (1 / 2.5) ** 0.5)
+
+
+def test_centres_are_means_over_the_products_that_have_the_modality():
+    torch.manual_seed(0)
+    model = UnitAttentionFusion({"image": 3, "title": 2}).train()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        image, title = (torch.randn(32, size, generator=generator) + 5 for size in (3, 2))
+        has_title = torch.rand(32, generator=generator) < 0.5
+        title[~has_title] = 1e3
+        model({"image": image, "title": title}, {"title": has_title})
+    for centre in model.centres.values():
+        torch.testing.assert_close(centre.running_mean, torch.full_like(centre.running_mean, 5.0), atol=0.2, rtol=0)
+    one = {"title": torch.tensor([True, False])}  # one row has no batch statistics
+    assert model({"image": torch.randn(2, 3), "title": torch.randn(2, 2)}, one).isfinite().all()

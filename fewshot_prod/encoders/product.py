@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.encoders.attributes import AttributeEncoder
-from fewshot_prod.encoders.fusion import AttentionFusion, build_fusion
+from fewshot_prod.encoders.fusion import AttentionFusion, UnitAttentionFusion, build_fusion
 from fewshot_prod.encoders.heads import build_head
 from fewshot_prod.encoders.image import image_encoder
 from fewshot_prod.encoders.inner_rates import InnerRates
@@ -103,7 +103,7 @@ class ProductEncoder(nn.Module):
         found = {}
         if self.title is not None:
             found["tokens"] = self.title.attention_weights(inputs.tokens, inputs.lengths)
-        if isinstance(self.fusion, AttentionFusion):
+        if isinstance(self.fusion, (AttentionFusion, UnitAttentionFusion)):
             found["modalities"] = self.fusion.weights(*self.modality_features(inputs))
         self.train(was_training)
         return found

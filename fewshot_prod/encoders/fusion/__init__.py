@@ -7,15 +7,19 @@ dicts by name of modality, features and masks; ``reads_elements`` says whether a
 
 from __future__ import annotations
 
+from typing import Any
+
 from fewshot_prod.encoders.fusion.attention import AttentionFusion
 from fewshot_prod.encoders.fusion.blocks import Fusion
 from fewshot_prod.encoders.fusion.co_attention import CoAttentionFusion
 from fewshot_prod.encoders.fusion.concat import ConcatFusion
 from fewshot_prod.encoders.fusion.gated import GatedFusion
 from fewshot_prod.encoders.fusion.late import LateFusion
+from fewshot_prod.encoders.fusion.unit_attention import UnitAttentionFusion
 
 FUSIONS: dict[str, type[Fusion]] = {
     "attention": AttentionFusion,
+    "unit_attention": UnitAttentionFusion,
     "concat": ConcatFusion,
     "gated": GatedFusion,
     "co_attention": CoAttentionFusion,
@@ -23,8 +27,11 @@ FUSIONS: dict[str, type[Fusion]] = {
 }
 
 
-def build_fusion(dims: dict[str, int], dim: int, kind: str, **options: int) -> Fusion:
+def build_fusion(dims: dict[str, int], kind: str, **options: Any) -> Fusion:
     """The fusion called ``kind``.
+
+    Args:
+        options: ``dim``, the size of the output, which "unit_attention" may leave out; and what else the kind takes.
 
     Raises:
         ValueError: for an unknown kind.
@@ -35,7 +42,7 @@ def build_fusion(dims: dict[str, int], dim: int, kind: str, **options: int) -> F
     """
     if kind not in FUSIONS:
         raise ValueError(f"fusion is {kind!r}; choose one of {', '.join(FUSIONS)}")
-    return FUSIONS[kind](dims, dim, **options)
+    return FUSIONS[kind](dims, **options)
 
 
 __all__ = [
@@ -46,5 +53,6 @@ __all__ = [
     "Fusion",
     "GatedFusion",
     "LateFusion",
+    "UnitAttentionFusion",
     "build_fusion",
 ]
