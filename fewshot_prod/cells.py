@@ -14,7 +14,7 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, Setting, episode_sampler, hyperparameters
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import RECIPES
@@ -117,7 +117,7 @@ def measure_table(
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
                 pool = pools[row.recipe]
-                method = build_method(row.method, pool.prepared, pool.center, **row.options)
+                method = pool.build(row.method, **row.options)
             except Exception as error:
                 failures.append(f"{row.name}, seed {seed}: {type(error).__name__}: {error}")
                 count += len(settings)
