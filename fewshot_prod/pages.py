@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
+from matplotlib.axes import Axes
+
 from fewshot_prod.classification import classifiers_table
-from fewshot_prod.plots import accuracy_vs_shots, rank_diagram, save_figure
-from fewshot_prod.results import read_records
-from fewshot_prod.tables import current, differences_table, methods_table, seconds_table
+from fewshot_prod.plots import accuracy_vs_seconds, accuracy_vs_shots, difference_forest, rank_diagram, save_figure
+from fewshot_prod.reproduction import reproduction_table
+from fewshot_prod.results import Record, read_records
+from fewshot_prod.tables import ROWS, current, differences_table, methods_table, seconds_table
 
 # What a block's name begins with: the kind of records that it shows, and how.
 RENDERERS = {
@@ -18,8 +24,9 @@ RENDERERS = {
     "seconds": ("cell", seconds_table),
     "classifiers": ("classifier", classifiers_table),
 }
-# The figure of a results file, by what the file's name begins with.
-FIGURES = {"fig": accuracy_vs_shots, "table3": rank_diagram}
+# Words of a table's block that say how it is shown; all others are filters.
+LAYOUT = ("rows", "without")
+REPRODUCE = "reproduce"  # the block that stands for all results files
 
 
 def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
@@ -36,17 +43,58 @@ def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> 
 
 def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str, str]:
     """What each block of a page must hold. A block names a kind, a results file and, to filter, fields:
-    ``<!-- table:table1_fashion modality=image n_way=5 -->`` or ``<!-- differences:table1_fashion -->``."""
+    ``<!-- table:table1_fashion modality=image n_way=5 -->`` or ``<!-- differences:table1_fashion -->``.
+    ``rows=mask_class_words`` makes lines of what stands in columns, ``without=images_seen`` leaves out. The block
+    ``reproduce`` says how each results file is made again."""
     blocks = {}
     page = Path(markdown).read_text(encoding="utf-8")
+    if f"<!-- {REPRODUCE} -->" in page:
+        files = sorted(Path(results_dir).glob("*.jsonl"))
+        blocks[REPRODUCE] = reproduction_table({path.stem: read_records(path) for path in files})
     for name in re.findall(rf"^<!-- ((?:{'|'.join(RENDERERS)}):.*) -->$", page, re.MULTILINE):
-        source, *filters = name.split()
+        source, *words = name.split()
         kind, stem = source.split(":")
         path = Path(results_dir) / f"{stem}.jsonl"
         records = read_records(path) if path.exists() else []
         record_kind, render = RENDERERS[kind]
-        blocks[name] = render(current(records, record_kind, **dict(f.split("=") for f in filters)))
+        wanted = dict(word.split("=") for word in words)
+        layout = {word: tuple(wanted.pop(word).split(",")) for word in LAYOUT if word in wanted}
+        if "rows" in layout:
+            layout["rows"] = (*ROWS, *layout["rows"])
+        blocks[name] = render(current(records, record_kind, **wanted), **layout)
     return blocks
+
+
+def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], Axes]]:
+    """What is drawn of a results file: name of a figure -> how to draw it.
+
+    A file ``fig...`` is the curve over shots. A table's paired differences are drawn for each number of ways, those of
+    images alone apart from those with titles; accuracy over seconds at the fewest ways and most shots, images alone.
+    Ranks are drawn of table 3, whose methods have all been measured in all settings.
+    """
+    if stem.startswith("fig"):
+        return {stem: partial(accuracy_vs_shots, records)}
+    drawn: dict[str, Callable[[], Axes]] = {}
+    pairs = current(records, "difference")
+    for way in dict.fromkeys(r["n_way"] for r in pairs):
+        for part in ("image", "titles"):
+            chosen = [r for r in pairs if r["n_way"] == way and (r["modality"] == "image") == (part == "image")]
+            if chosen:
+                drawn[f"{stem}_differences_{part}_{way}"] = partial(difference_forest, chosen)
+    cells = current(records, "cell", domain="None", query_distribution="balanced", modality="image")
+    ways = [r["n_way"] for r in cells if isinstance(r["n_way"], int)]
+    cells = [r for r in cells if r["n_way"] == min(ways, default=0) and r["eval_seconds"]]
+    cells = [r for r in cells if r["n_shot"] == max(c["n_shot"] for c in cells)]
+    if len({r["method"] for r in cells}) > 2:
+        drawn[f"{stem}_seconds"] = partial(accuracy_vs_seconds, cells, width=5)
+    if stem.startswith("table3"):
+        drawn[f"{stem}_ranks"] = partial(rank_diagram, records)
+    return drawn
+
+
+def fingerprint(records: Sequence[Record]) -> str:
+    """What a figure was drawn from, as 16 hex digits: its PNG carries them."""
+    return sha256("\n".join(sorted(json.dumps(r, sort_keys=True) for r in records)).encode()).hexdigest()[:16]
 
 
 def write_tables(
@@ -55,21 +103,35 @@ def write_tables(
     figures_dir: Path = Path("experiments/figures"),
     readme: Path = Path("README.md"),
 ) -> None:
-    """Render every results file: a table each, the figures of ``FIGURES``, and the README's blocks."""
+    """Render every results file: a table each, its figures, and the README's blocks."""
     tables_dir.mkdir(parents=True, exist_ok=True)
     for path in sorted(results_dir.glob("*.jsonl")):
         records = read_records(path)
+        figures = figures_of(path.stem, records)
+        for name, draw in figures.items():
+            drawn = save_figure(draw(), figures_dir / f"{name}.png", Records=fingerprint(records))
+            print(f"wrote {drawn}")
         page = tables_dir / f"{path.stem}.md"
-        parts = [methods_table(records), differences_table(records), seconds_table(records)]
-        if current(records, "classifier"):
-            parts = [classifiers_table(records)]
-        page.write_text("\n".join([f"# {path.stem}\n", *parts]), encoding="utf-8")
+        page.write_text(_page(path.stem, records, figures), encoding="utf-8")
         print(f"wrote {page}")
-        for prefix, draw in FIGURES.items():
-            if path.stem.startswith(prefix):
-                print(f"wrote {save_figure(draw(records), figures_dir / f'{path.stem}.png')}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")
+
+
+def _page(stem: str, records: Sequence[Record], figures: Iterable[str]) -> str:
+    """Everything that a results file says."""
+    parts = {
+        "Accuracy": ("cell", methods_table),
+        "Paired differences": ("difference", differences_table),
+        "Seconds": ("cell", seconds_table),
+        "Classifiers": ("classifier", classifiers_table),
+    }
+    text = f"# {stem}\n\nMade by `make tables` from [the records](../results/{stem}.jsonl).\n"
+    for heading, (kind, render) in parts.items():
+        if current(records, kind):
+            text += f"\n## {heading}\n\n{render(records)}"
+    drawn = [f'<img src="../figures/{name}.png" width="510" alt="{name}">\n' for name in figures]
+    return text + ("\n## Figures\n\n" + "\n".join(drawn) if drawn else "")
 
 
 if __name__ == "__main__":

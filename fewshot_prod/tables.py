@@ -21,7 +21,7 @@ METHOD_ORDER += ("maml", "maml_first_order", "proto_maml", "anil", "reptile", "m
 METHOD_ORDER += ("linear_probe", "finetune_head", "baseline_plus_plus", "finetune_all")
 METHOD_ORDER += ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
 
-IMAGENET = "An encoder pretrained on ImageNet has seen things like the novel categories."
+IMAGENET = "Pretrained on ImageNet, which shows things like the novel categories: {names}."
 INTERVAL = "± is the half-width of the 95 % interval over {n}"
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
@@ -60,6 +60,20 @@ def shown(field: str, value: Any) -> str:
     return "–" if value is None else str(value).replace("|", "\\|")
 
 
+def label(fields: Sequence[str], values: Sequence[str]) -> str:
+    """What a line or a side of a comparison is called, from its shown values; a method that its encoder's name ends
+    with goes unsaid.
+
+    Example:
+        >>> label(("encoder", "method"), ("conv4", "ridge")), label(("encoder", "method"), ("conv4_ridge", "ridge"))
+        ('conv4, ridge', 'conv4_ridge')
+    """
+    named = dict(zip(fields, values, strict=True))
+    if named.get("encoder", "").endswith("_" + named.get("method", "–").replace(" ", "_")):
+        named.pop("method")
+    return ", ".join(v for v in named.values() if v not in ("", "–"))
+
+
 def current(records: Iterable[Record], kind: str, **wanted: str) -> list[Record]:
     """The records of a kind and of this ``RESULT_VERSION``, filtered.
 
@@ -89,12 +103,22 @@ def group_by(records: Iterable[Record], fields: Sequence[str]) -> dict[tuple[str
     return dict(groups)
 
 
-def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, columns: Sequence[str] = COLUMNS) -> str:
+def methods_table(
+    records: Iterable[Record],
+    *,
+    rows: Sequence[str] = ROWS,
+    columns: Sequence[str] = COLUMNS,
+    without: Sequence[str] = (),
+) -> str:
     """Accuracies of the cells in percent, one line a method, as Markdown with its caption.
 
     Training seeds are averaged. Where one encoder and method was measured under two normalisations, each is a row. The
     number of episodes stands in the caption or, where rows differ in it, in each row. Nothing is bold: which difference
     is one, ``differences_table`` says.
+
+    Args:
+        rows, columns: fields that tell lines and columns apart; a field of ``rows`` makes no column.
+        without: fields that are not shown, for a table that fits a narrow page.
 
     Raises:
         ValueError: if a place of the table would mix cells of different protocols or configurations.
@@ -102,6 +126,7 @@ def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, colu
     cells = current(records, "cell")
     if not cells:
         return "No records yet.\n"
+    columns = [f for f in columns if f not in rows]
     places = group_by(cells, (*rows, *columns, "train_seed")).values()
     if any(varying(group, ["norm"]) for group in places):  # one encoder and method, measured under two
         rows = (*rows, "norm")
@@ -112,8 +137,10 @@ def methods_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, colu
         lambda c: _estimate(c, "accuracy"),
         [f for f in TOLD if f not in rows],
         f"Accuracy in %; {INTERVAL}",
+        without,
     )
-    notes = [IMAGENET] if any("imagenet" in str(r["pretrained_on"]).lower() for r in cells) else []
+    imagenet = dict.fromkeys(str(r["encoder"]) for r in cells if "imagenet" in str(r["pretrained_on"]).lower())
+    notes = [IMAGENET.format(names=", ".join(sorted(imagenet)))] if imagenet else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
     skipped = {f"{name} ({shown('n_shot', r['n_shot'])})": None for r in cells for name in r.get("skipped") or ()}
     notes += [f"Skipped, too few products: {', '.join(skipped)}."] if skipped else []
@@ -145,8 +172,7 @@ def named_differences(pairs: Sequence[Record]) -> list[Record]:
 
     def side(record: Record, name: str) -> str:
         fields = [f for f in apart if f != "mask_class_words" or None not in (record["a"].get(f), record["b"].get(f))]
-        values = [shown(f, record[name].get(f, record[f])) or "class words kept" for f in fields]
-        return ", ".join(v for v in values if v != "–")
+        return label(fields, [shown(f, record[name].get(f, record[f])) or "class words kept" for f in fields])
 
     def labelled(record: Record) -> Record:
         # Image against image + title: the side with titles says whether they are masked.
@@ -163,8 +189,14 @@ def named_differences(pairs: Sequence[Record]) -> list[Record]:
 
 
 def _told_apart(pairs: Sequence[Record]) -> list[str]:
-    """Fields in which the two sides of some pair differ."""
-    return [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
+    """Fields in which the two sides of some pair differ, less what their encoders' names say already."""
+    fields = [f for f in (*ROWS, "mask_class_words") if any(f in r["a"] and f in r["b"] for r in pairs)]
+    sides = [{f: shown(f, r[side].get(f, r[f])) for f in fields} for r in pairs for side in "ab"]
+    for field in ("modality", "fusion"):
+        fewer = [f for f in fields if f != field]
+        if len({tuple(s[f] for f in fewer) for s in sides}) == len({tuple(s[f] for f in fields) for s in sides}):
+            fields = fewer
+    return fields
 
 
 def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
@@ -195,9 +227,12 @@ def _pivot(
     text: Callable[[list[Record]], str],
     told: Sequence[str],
     caption: str,
+    without: Sequence[str] = (),
 ) -> str:
     """One table; of ``rows``, ``columns`` and ``told`` what does not vary goes into the caption, episodes as {n}."""
     _refuse_mixture(cells, rows, columns)
+    rows, columns, told = ([f for f in fields if f not in without] for fields in (rows, columns, told))
+    refuse_repeated(cells, (*rows, *columns))
     constant = [f for f in (*rows, *columns, *told) if f not in varying(cells, (*rows, *columns, *told))]
     rows = varying(cells, rows) or rows[-1:]
     columns = (*varying(cells, columns[:-1]), columns[-1])  # a header needs words even if all columns are alike

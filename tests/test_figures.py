@@ -111,7 +111,7 @@ def test_a_forest_mark_of_seeds_that_disagree_is_open_and_reaches_over_all_of_th
 def test_long_names_of_a_forest_break_and_stay_inside_the_figure():
     long = [
         difference(
-            record(0.7, encoder="conv4_maml_first_order", method="maml_first_order"),
+            record(0.7, encoder="conv4_maml_first_order", method="linear_probe"),
             record(0.6, encoder="conv4_prototypical"),
             mean=0.1,
             ci95=0.01,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fewshot_prod import pages
+from fewshot_prod.reproduction import minutes, reproduction_table
 from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured
 from fewshot_prod.tables import IMAGENET, MASKED, current, differences_table, methods_table, seconds_table
 
@@ -90,7 +91,7 @@ def test_what_methods_may_differ_in_is_told_with_each_row():
     table = methods_table(cells)
     assert rows_of(table)[0][2:] == ["norm", "transductive", "pretrained on", "images seen"]
     assert rows_of(table)[3][2:] == ["batch", "transductive", "ImageNet", "50,000"]
-    assert IMAGENET in table and IMAGENET not in methods_table(cells[:1])
+    assert IMAGENET.format(names="conv4") in table and "ImageNet" not in methods_table(cells[:1])
 
 
 def test_skipped_classes_stand_under_the_table():
@@ -143,7 +144,7 @@ def test_differences_are_bold_where_every_seed_leaves_out_zero():
     table = differences_table(lines)
     assert rows_of(table)[0] == ["difference", "1-shot", "5-shot", "10-shot"]
     assert rows_of(table)[2] == [
-        "conv4_prototypical, prototypical − conv4, nearest centroid",
+        "conv4_prototypical − conv4, nearest centroid",
         "**+0.8 ± 0.2 (+0.6 to +1.0)**",
         "+0.6 ± 0.2 (+0.1 to +1.0)",
         "**−1.5 ± 0.2 (−2.0 to −1.0)**",
@@ -156,7 +157,7 @@ def test_differences_of_titles_say_which_titles_are_masked():
     lines = [difference(f, image, mean=0.1, ci95=0.01) for f in fused]
     table = rows_of(differences_table(lines))
     assert table[0] == ["difference", "1-shot", "class words masked 1-shot"]
-    assert table[2][0] == "image+title, conv4_gru − image, conv4"
+    assert table[2][0] == "conv4_gru − conv4"
     plain_against_masked = difference(fused[0], fused[1], mean=0.05, ci95=0.01)
     assert rows_of(differences_table([plain_against_masked]))[::2] == [
         ["difference", "1-shot"],
@@ -189,6 +190,43 @@ def test_pages_are_written_from_records_and_a_second_time_alike(tmp_path, capsys
     assert (tmp_path / "figures" / "fig_t.png").read_bytes().startswith(b"\x89PNG")
     pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", readme)
     assert readme.read_text() == page
+
+
+def test_a_block_moves_columns_into_lines_and_leaves_fields_out(tmp_path):
+    titles = {"encoder": "gru", "modality": "title", "fusion": None, "images_seen": 9}
+    for mask, accuracy in ((False, 0.6), (True, 0.5)):
+        append_record(tmp_path / "t.jsonl", record(accuracy, mask_class_words=mask, **titles))
+    append_record(tmp_path / "t.jsonl", record(0.7, images_seen=8))
+    (tmp_path / "page.md").write_text("<!-- table:t rows=mask_class_words without=images_seen -->\n<!-- end -->\n")
+    (block,) = pages.generated_blocks(tmp_path / "page.md", tmp_path).values()
+    header, _, image, plain, masked = rows_of(block)
+    assert header == ["modality", "encoder", "mask class words", "1-shot"]
+    assert image == ["image", "conv4", "", "70.0 ± 0.2"]
+    assert (plain[2:], masked[2:]) == (["", "60.0 ± 0.2"], ["class words masked", "50.0 ± 0.2"])
+
+
+def test_what_is_left_out_must_not_be_all_that_tells_lines_apart():
+    cells = [record(0.6, encoder="conv4"), record(0.7, encoder="resnet12")]
+    with pytest.raises(ValueError, match="2 cells for one place"):
+        methods_table(cells, without=("encoder",))
+
+
+def test_how_a_file_is_made_again_is_read_from_its_records(tmp_path):
+    """Minutes: both encoders, the second less what it shares with the first, and measuring them."""
+    (tmp_path / "t_methods.py").touch()
+    base, further = {"recipe": "conv4", "start": None}, {"recipe": "b", "start": {"recipe": "conv4", "start": None}}
+    cells = [
+        record(0.6, config={"row": "a", "training": base}) | {"train_seconds": 600.0, "eval_seconds": 60.0},
+        record(0.65, n_shot=5, config={"row": "a", "training": base}) | {"train_seconds": 600.0, "eval_seconds": 60.0},
+        record(0.7, config={"row": "b", "training": further}) | {"train_seconds": 900.0, "eval_seconds": 60.0},
+        record(0.8, train_seed=1, config={"row": "a", "training": base}) | {"train_seconds": 1e6, "eval_seconds": 0.0},
+    ]
+    assert minutes(cells[:3]) == 18
+    page = reproduction_table({"t": cells, "empty": []}, tmp_path)
+    assert "| `experiments/t_methods.py --catalog synthetic --seeds 0` | 18 | `seed 0  a  5-way 5-shot: 65.00 ±" in page
+    (tmp_path / "t_methods.py").unlink()
+    with pytest.raises(ValueError, match="experiment 't' is made by no script"):
+        reproduction_table({"t": cells}, tmp_path)
 
 
 def test_an_unknown_block_is_an_error(tmp_path):

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from fewshot_prod.plots.curves import fewest_fields, label_ends
+from fewshot_prod.plots.curves import fewest_fields
 from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, set_heading, text_scale
 from fewshot_prod.ranks import average_ranks, critical_difference
 from fewshot_prod.results import Record
-from fewshot_prod.tables import COLUMNS, current, group_by, named_differences, shown, varying
+from fewshot_prod.tables import COLUMNS, current, group_by, label, named_differences, shown, varying
 
 
 def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
@@ -35,11 +35,13 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
     if mixed:
         values = sorted({str(r[mixed[0]]) for r in pairs})
         raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
-    columns = varying(pairs, COLUMNS)
+    columns = varying(pairs, ("domain", "missing_rate", *COLUMNS))
     lines = []  # (name of the pair or None, setting or None, records)
     for (name,), members in group_by(pairs, ("difference",)).items():
         lines += [(part, None, []) for part in _in_lines(name, width)]
-        lines += [(None, " ".join(filter(None, s)), g) for s, g in group_by(members, columns).items()]
+        for setting, group in group_by(members, columns).items():
+            words = " ".join(v for v in setting if v not in ("", "–")).replace("class words masked", "masked")
+            lines.append((None, words, group))
     scale = text_scale(width)
     counts = sorted({r["n_episodes"] for r in pairs})
     about = [pairs[0]["split"] or pairs[0]["catalog"]]
@@ -67,7 +69,7 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
         ax.set_ylim(len(lines) - 0.4, -0.6)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel("Paired difference (percentage points)")
+        ax.set_xlabel("Paired difference (percentage points)", loc="left")  # it may be longer than the axis
         set_heading(ax, about)
     return ax
 
@@ -112,7 +114,7 @@ def rank_diagram(
         ax.set_yticks(range(k), [f"{name}  {rank:.2f}" for name, rank in zip(names, ranks, strict=True)])
         ax.set_ylim(k - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
-        ax.set_xticks(range(1, k + 1, max(1, k // 6)))
+        ax.set_xticks(range(1, k + 1, max(1, k // 3)))
         ax.set_xlim(0.9, k * (1.03 + 0.05 * len(joined)))
         ax.set_xlabel(
             f"Average rank over {n:,} {blocks or 'episodes'};\nbars join less than {critical:.2g} apart", loc="right"
@@ -136,22 +138,28 @@ def accuracy_vs_seconds(records: Iterable[Record], ax: Axes | None = None, *, wi
     if mixed:
         values = sorted({str(r[mixed[0]]) for r in cells})
         raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
-    groups = group_by(cells, fewest_fields(cells))
-    with drawn_on(ax, width, grid="y") as ax:
+    fields = fewest_fields(cells)
+    groups = group_by(cells, fields)
+    groups = dict(sorted(groups.items(), key=lambda named: -np.mean([r["accuracy"] for r in named[1]])))
+    tall = max(0.72 * width, (0.17 * len(groups) + 0.6) * text_scale(width))
+    with drawn_on(ax, width, tall, grid="y") as ax:
         ax.set_xscale("log")
-        for i, group in enumerate(groups.values()):
+        for i, (name, group) in enumerate(groups.items()):
             x = 1000 * np.mean([r["eval_seconds"] / r["n_episodes"] for r in group])
             y, half = (100 * np.mean([r[f] for r in group]) for f in ("accuracy", "ci95"))
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             ax.plot([x, x], [y - half, y + half], "-", color=colour)
-            ax.plot(x, y, marker=marker, color=colour, linestyle="none")
-        ax.set_xlabel("Milliseconds an episode")
+            ax.plot(x, y, marker=marker, color=colour, linestyle="none", label=label(fields, name))
+        ax.set_xlabel("Milliseconds an episode", loc="left")
         ax.set_ylabel("Accuracy (%)")
+        # Names stand in the order of the marks, the highest first.
+        names = {"frameon": False, "handletextpad": 0.2, "labelspacing": 0.3, "borderaxespad": 0}
+        ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), **names)
         first = cells[0]
+        counts = sorted({r["n_episodes"] for r in cells})
         about = [first["split"] or first["catalog"], shown("n_way", first["n_way"]), shown("n_shot", first["n_shot"])]
+        about.append("n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes")
         set_heading(ax, about)
-        names = [", ".join(v for v in name if v not in ("", "–")) for name in groups]
-        label_ends(ax, names, ax.get_lines()[1::2])
     return ax
 
 
@@ -166,9 +174,10 @@ def _scores_by_setting(cells: list[Record]) -> dict[str, list[float]]:
     """Accuracies of each method in the settings that all have, in one order."""
     setting = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot", "mask_class_words", "train_seed")
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    for name, members in group_by(cells, fewest_fields(cells, setting)).items():
+    fields = fewest_fields(cells, setting)
+    for name, members in group_by(cells, fields).items():
         values = {place: float(np.mean([r["accuracy"] for r in g])) for place, g in group_by(members, setting).items()}
-        found[", ".join(v for v in name if v not in ("", "–"))] = values
+        found[label(fields, name)] = values
     shared = sorted(set.intersection(*(set(v) for v in found.values()))) if found else []
     return {name: [values[place] for place in shared] for name, values in found.items()}
 

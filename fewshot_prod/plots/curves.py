@@ -13,7 +13,7 @@ from sklearn.isotonic import isotonic_regression
 
 from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, DASHES, MARKERS, drawn_on, points, set_heading
 from fewshot_prod.results import Record
-from fewshot_prod.tables import ROWS, current, group_by, refuse_repeated, shown, varying
+from fewshot_prod.tables import ROWS, current, group_by, label, refuse_repeated, shown, varying
 
 
 def accuracy_vs_shots(
@@ -88,7 +88,7 @@ def accuracy_vs_pretraining_size(
 def _accuracy_curves(
     cells: Sequence[Record],
     x: str,
-    label: str,
+    x_label: str,
     scale: str,
     ax: Axes | None,
     series: Sequence[str] | None,
@@ -109,7 +109,7 @@ def _accuracy_curves(
         mean = np.array([np.mean([r["accuracy"] for r in p]) for p in at])
         low = np.array([min(r["accuracy"] - r["ci95"] for r in p) for p in at])
         high = np.array([max(r["accuracy"] + r["ci95"] for r in p) for p in at])
-        lines[", ".join(v for v in name if v not in ("", "–"))] = (np.array([p[0][x] for p in at]), mean, low, high)
+        lines[label(series, name)] = (np.array([p[0][x] for p in at]), mean, low, high)
     ticks = sorted({r[x] for r in cells})
     counts = sorted({r["n_episodes"] for r in cells})
     about = [cells[0]["split"] or cells[0]["catalog"], shown("n_way", cells[0]["n_way"])]
@@ -121,7 +121,7 @@ def _accuracy_curves(
         ax.set_xticks(ticks, [_compact(t) for t in ticks])
         ax.minorticks_off()
         _draw_lines(ax, lines)
-        ax.set_xlabel(label)
+        ax.set_xlabel(x_label)
         set_heading(ax, about)
     return ax
 

@@ -116,10 +116,14 @@ def chinese_family() -> str | None:
     return font_manager.FontProperties(fname=fonts).get_name()
 
 
-def save_figure(ax: Axes, path: Path | str) -> Path:
-    """Write the figure of ``ax`` and close it."""
+def save_figure(ax: Axes, path: Path | str, **metadata: str) -> Path:
+    """Write the figure of ``ax`` and close it.
+
+    Args:
+        metadata: texts that the PNG carries, such as what it was drawn from.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(path, dpi=300 if ax.figure.get_figwidth() < 5 else 150, metadata={"Software": None})
+    ax.figure.savefig(path, dpi=300 if ax.figure.get_figwidth() < 5 else 150, metadata=metadata | {"Software": None})
     plt.close(ax.figure)
     return path

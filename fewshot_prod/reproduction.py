@@ -1,0 +1,67 @@
+"""How to make each results file again: the command, its minutes, and a line that it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fewshot_prod.pools import Setting
+from fewshot_prod.results import Record
+from fewshot_prod.splits import DEFAULT_SPLITS
+from fewshot_prod.tables import current
+
+
+def reproduction_table(results: Mapping[str, Sequence[Record]], scripts: Path = Path("experiments")) -> str:
+    """Markdown: a line for each results file that has cells of one training seed, the first, in it.
+
+    Args:
+        results: name of a results file -> its records.
+        scripts: folder of the experiments; the one whose name contains the records' ``experiment`` made them.
+    """
+    lines = ["| command | minutes | prints, among others |", "| --- | --: | --- |"]
+    for records in results.values():
+        cells = current(records, "cell")
+        seed = min((r["train_seed"] for r in cells if r["train_seed"] is not None), default=None)
+        cells = [r for r in cells if r["train_seed"] in (seed, None) and r["config"].get("row")]
+        if cells:
+            lines.append(f"| `{_command(cells[0], seed, scripts)}` | {minutes(cells):.0f} | `{_line(cells, seed)}` |")
+    devices = sorted({r["device"] for records in results.values() for r in current(records, "cell")})
+    return "\n".join(lines) + f"\n\nMinutes: training and measuring of one training seed, on {', '.join(devices)}.\n"
+
+
+def minutes(cells: Sequence[Record]) -> float:
+    """What training the encoders of some cells and measuring the cells took, in minutes.
+
+    An encoder's ``train_seconds`` hold those of the encoder that it went on from, which count once.
+    """
+    seconds = {_text(r["config"]["training"]): r["train_seconds"] or 0.0 for r in cells}
+    starts = [_text(json.loads(training)["start"]) for training in seconds]
+    own = [total - seconds.get(start, 0.0) for total, start in zip(seconds.values(), starts, strict=True)]
+    return (sum(own) + sum(r["eval_seconds"] or 0.0 for r in cells)) / 60
+
+
+def _text(training: Mapping | None) -> str:
+    return json.dumps(training, sort_keys=True)
+
+
+def _command(cell: Record, seed: int | None, scripts: Path) -> str:
+    made = sorted(path.name for path in scripts.glob(f"*{cell['experiment']}*.py"))
+    if len(made) != 1:
+        raise ValueError(
+            f"experiment {cell['experiment']!r} is made by {made or 'no script'} in {scripts}: name one after it"
+        )
+    words = [f"experiments/{made[0]}"]
+    words += [] if cell["catalog"] in made[0] else [f"--catalog {cell['catalog']}"]
+    words += [] if cell["split"] == DEFAULT_SPLITS.get(cell["catalog"]) else [f"--split {cell['split']}"]
+    return " ".join([*words, f"--seeds {seed or 0}"])
+
+
+def _line(cells: Sequence[Record], seed: int | None) -> str:
+    """As ``cells.measure_table`` prints it, of the first row's most shots."""
+    first = [r for r in cells if r["config"]["row"] == cells[0]["config"]["row"] and r["n_way"] == cells[0]["n_way"]]
+    cell = max(first, key=lambda r: r["n_shot"])
+    domain = tuple(cell["domain"].split(" to ")) if cell["domain"] else None
+    setting = Setting(cell["n_way"], cell["n_shot"], cell["n_query"], cell["query_distribution"], domain)
+    score = f"{100 * cell['accuracy']:.2f} ± {100 * cell['ci95']:.2f} %"
+    return f"seed {seed or 0}  {cell['config']['row']}  {setting}: {score}"
