@@ -27,7 +27,7 @@ def class_texts(catalog: Catalog, texts: str = "names") -> list[str]:
     Example:
         >>> from fewshot_prod.catalog import load_catalog
         >>> class_texts(load_catalog("synthetic", products_per_category=2))[:2]
-        ['Apron', 'Armchair']
+        ['alarm clock', 'apron']
     """
     if texts not in TEXTS:
         raise ValueError(f"texts is {texts!r}; choose one of {TEXTS}")
@@ -52,6 +52,8 @@ def class_embeddings(encoder: ProductEncoder, texts: Sequence[str], base_texts: 
         bag = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(base_texts)
         return torch.from_numpy(bag.transform(texts).toarray()).float()
     tokens, lengths = TitleTokenizer.from_json(encoder.config["tokenizer"]).encode(texts)
-    title = encoder.title.eval()
+    was_training = encoder.title.training
     with torch.no_grad():
-        return title(tokens, lengths).float()
+        read = encoder.title.eval()(tokens, lengths).float()
+    encoder.title.train(was_training)
+    return read

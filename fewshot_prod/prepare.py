@@ -22,7 +22,7 @@ from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
-from fewshot_prod.inputs import ProductInputs, catalog_inputs
+from fewshot_prod.inputs import ProductInputs, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
@@ -45,6 +45,7 @@ class Prepared:
             image_size=self.facts["image_size"],
             tokenizer=TitleTokenizer.from_json(tokenizer) if tokenizer else None,
             mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
+            attributes=self.encoder.config.get("attribute_values"),
         )
 
 
@@ -80,9 +81,10 @@ def prepare_encoder(
         **recipe.catalog_options.get(catalog.name, {}),
         **(overrides or {}).get(recipe.stage, {}),
     }
+    told_elsewhere = {"options", "catalog_options"} | (set() if recipe.attributes else {"attributes"})
     training = {
         "recipe": name,
-        **{k: v for k, v in asdict(recipe).items() if k not in ("options", "catalog_options")},
+        **{k: v for k, v in asdict(recipe).items() if k not in told_elsewhere},
         "options": options,
         "image_size": image_size,
         "masked_classes": masked_classes,
@@ -161,21 +163,25 @@ def prepare_encoder(
 
 
 def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None, seed: int) -> Prepared:
-    """The encoder that a recipe describes, before any training; its tokenizer learns from the catalog's titles."""
+    """The encoder that a recipe describes, untrained; the tokens and attributes that it knows are ``catalog``'s."""
     mask = class_word_masker(masked_classes) if masked_classes else None
     config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
     if recipe.title:
         titles = [title for title in catalog.titles if title is not None]
         tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
         config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
+    if recipe.attributes:
+        values = attribute_values(catalog, recipe.attributes["columns"])
+        sizes = [len(known) for known in values.values()]
+        config |= {"attributes": {"sizes": sizes, "dim": recipe.attributes["dim"]}, "attribute_values": values}
     seed_step(seed)
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
     return Prepared(build_encoder(config), {"image_size": image_size, "masked_classes": masked_classes})
 
 
 def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:
-    """Copy the weights of every part (image, title, fusion) that both encoders have."""
-    for part in ("image", "title", "fusion"):
+    """Copy the weights of every part (image, title, attributes, fusion) that both encoders have."""
+    for part in ("image", "title", "attributes", "fusion"):
         mine, theirs = getattr(encoder, part), getattr(start, part)
         if mine is not None and theirs is not None:
             mine.load_state_dict(theirs.state_dict())
