@@ -18,7 +18,7 @@ from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.evaluation import evaluate, paired_difference
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
+from fewshot_prod.pools import Pools, Setting, episode_sampler
 from fewshot_prod.prepare import Prepared, prepare_encoder
 from fewshot_prod.results import Record, difference
 from fewshot_prod.splits import Split, default_split
@@ -86,7 +86,7 @@ def compare_methods(
     """
     records: list[Record] = []
     options = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
-    built = {name: build_method(name, pools.prepared, pools.center, **options[name]) for name in options}
+    built = {name: pools.build(name, **options[name]) for name in options}
     recipe = pools.prepared.facts["training"]["recipe"]
     for setting in settings:
         sampler = episode_sampler(pools.catalog, pools.split, setting, episode_seed)
