@@ -12,7 +12,14 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from fewshot_prod.classification import classifiers_table
-from fewshot_prod.plots import accuracy_vs_seconds, accuracy_vs_shots, difference_forest, rank_diagram, save_figure
+from fewshot_prod.plots import (
+    accuracy_vs_seconds,
+    accuracy_vs_shots,
+    difference_forest,
+    modality_weights,
+    rank_diagram,
+    save_figure,
+)
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import ROWS, current, differences_table, methods_table, seconds_table
@@ -70,8 +77,12 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
 
     A file ``fig...`` is the curve over shots. A table's paired differences are drawn for each number of ways, those of
     images alone apart from those with titles; accuracy over seconds at the fewest ways and most shots, images alone.
-    Ranks are drawn of table 3, whose methods have all been measured in all settings.
+    Ranks are drawn of table 3, whose methods have all been measured in all settings. Attention is drawn by category.
     """
+    attention = current(records, "attention")
+    if attention:
+        shares = [list(r["modality_weights"].values()) for r in attention]
+        return {stem: partial(modality_weights, shares, [r["category"] for r in attention])}
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
     drawn: dict[str, Callable[[], Axes]] = {}
@@ -112,7 +123,8 @@ def write_tables(
             drawn = save_figure(draw(), figures_dir / f"{name}.png", Records=fingerprint(records))
             print(f"wrote {drawn}")
         page = tables_dir / f"{path.stem}.md"
-        page.write_text(_page(path.stem, records, figures), encoding="utf-8")
+        further = [drawn.stem for drawn in figures_dir.glob(f"{path.stem}_products.png")]  # by the experiment itself
+        page.write_text(_page(path.stem, records, [*figures, *further]), encoding="utf-8")
         print(f"wrote {page}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")
