@@ -1,7 +1,7 @@
 """The full supervised system: one classifier of all categories of a catalog, image encoder, title encoder and fusion.
 
 Command: python experiments/train_classifier.py --catalog fashion --recipe resnet12_gru
-(grocery, by its published train and test parts: --catalog grocery --recipe lite0_tuned)
+(grocery, by its published train and test parts: --catalog grocery --recipe lite0_classifier)
 
 Resumes: stopped at any moment, the same command goes on after the last finished epoch; another --part measures only
 

@@ -18,8 +18,10 @@ def augment(
     rotate: float = 8.0,
     colour: float = 0.2,
     erase: float = 0.5,
+    crop: float = 1.0,
+    resolution: float = 1.0,
 ) -> Tensor:
-    """Random flip, zoom, stretch, shift, rotation, brightness, contrast, tint and one erased box an image.
+    """Random flip, crop, zoom, stretch, shift, rotation, brightness, contrast, tint and one erased box an image.
 
     Args:
         images: uint8 or float (B, H, W, 3), 0 to 255.
@@ -29,16 +31,22 @@ def augment(
         rotate: largest rotation, degrees.
         colour: largest relative change of brightness and contrast; half of it a channel for the tint.
         erase: share of images in which a box of 1/16 to 1/4 of the area is set to that image's mean colour.
+        crop: smallest share of the area that a crop keeps; the share is uniform in [crop, 1], and so is its place.
+        resolution: sides of the returned images by those given. Networks that pool globally train faster on smaller
+            ones, and do best on images a little larger than those (Touvron et al., "Fixing the train-test resolution
+            discrepancy", NeurIPS 2019).
 
     Returns:
-        float32 (B, H, W, 3), 0 to 255. Positions outside the image repeat its border.
+        float32 (B, resolution * H, resolution * W, 3), sides rounded, 0 to 255. Positions outside the image repeat its
+        border.
 
     Example:
         >>> images = torch.full((2, 8, 8, 3), 100, dtype=torch.uint8)
         >>> augment(images, torch.Generator().manual_seed(0), colour=0.0).round().unique()
         tensor([100.])
     """
-    b, h, w, _ = images.shape
+    b = len(images)
+    h, w = (round(resolution * side) for side in images.shape[1:3])
 
     def uniform(*shape: int) -> Tensor:  # in [-1, 1]
         return torch.rand(*shape, generator=generator) * 2 - 1
@@ -47,10 +55,14 @@ def augment(
     angle = math.radians(rotate) * uniform(b)
     flip = uniform(b).sign()
     cos, sin = torch.cos(angle), torch.sin(angle)
+    across, down = 2 * shift * uniform(b), 2 * shift * uniform(b)
+    if crop < 1:
+        side = torch.sqrt(1 - (1 - crop) * torch.rand(b, generator=generator))
+        zoom, across, down = zoom * side, across + (1 - side) * uniform(b), down + (1 - side) * uniform(b)
     theta = torch.stack(  # (B, 2, 3); affine_grid's coordinates run from -1 to 1, hence the factor 2 on shifts
         [
-            torch.stack([zoom * aspect * cos * flip, -zoom * aspect * sin * h / w, 2 * shift * uniform(b)], 1),
-            torch.stack([zoom / aspect * sin * flip * w / h, zoom / aspect * cos, 2 * shift * uniform(b)], 1),
+            torch.stack([zoom * aspect * cos * flip, -zoom * aspect * sin * h / w, across], 1),
+            torch.stack([zoom / aspect * sin * flip * w / h, zoom / aspect * cos, down], 1),
         ],
         1,
     ).to(images.device)

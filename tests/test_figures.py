@@ -366,7 +366,7 @@ def test_chinese_characters_are_drawn_by_the_font_that_has_them(two_glyphs, monk
 
 def test_an_installed_chinese_font_has_different_pictures_for_different_characters():
     if style.chinese_family() is None:
-        pytest.skip("no font with Chinese characters is installed: pip install '.[chinese]'")
+        pytest.skip("no font with Chinese characters is installed: pip install '.[fonts]'")
     pictures = [drawn(product_sheet(flat_images(1), {name: [0]})) for name in ("衬", "口")]
     assert np.abs(pictures[0] - pictures[1]).max() > 0.5, "missing glyphs are equal boxes"
 

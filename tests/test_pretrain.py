@@ -215,3 +215,19 @@ def test_augmentation_without_strength_only_flips():
     same = (out - images).abs().amax(dim=(1, 2, 3)) < 1e-2
     flipped = (out - images.flip(2)).abs().amax(dim=(1, 2, 3)) < 1e-2
     assert bool((same | flipped).all()) and same.any() and flipped.any()
+
+
+def test_crops_keep_their_share_lie_inside_and_are_returned_smaller():
+    """Pixels that say where they lie: red the row, green the column, 0 to 240 in steps of 10."""
+    place = (torch.arange(25) * 10.0)[:, None, None].expand(25, 25, 1)
+    images = torch.cat([place, place.transpose(0, 1), torch.zeros_like(place)], 2).expand(400, 25, 25, 3)
+    off = {"scale": 0.0, "shift": 0.0, "rotate": 0.0, "colour": 0.0, "erase": 0.0}
+    out = augment(images, torch.Generator().manual_seed(0), crop=0.25, resolution=0.6, **off)
+    assert out.shape == (400, 15, 15, 3)
+    rows, columns = out[:, :, 7, 0], out[:, 7, :, 1]
+    step = (rows[:, 8] - rows[:, 7]) / 10  # input pixels an output pixel
+    area = (step * 15 / 25) ** 2
+    assert 0.24 < float(area.min()) < 0.3 and 0.97 < float(area.max()) < 1.01
+    assert float(area.mean()) == pytest.approx(0.625, abs=0.03)
+    middle = torch.stack([rows[:, 7], columns[:, 7]])[:, area < 0.3]  # at most a quarter of the side off the centre
+    assert float((middle - 120).abs().max()) <= 62 and bool((middle < 80).any()) and bool((middle > 160).any())
