@@ -116,7 +116,7 @@ def prepare_encoder(
         prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
         inputs = prepared.feature_inputs
 
-    sources = (start.facts["pretrained_on"] if start else None) or ""
+    earlier = (start.facts["pretrained_on"] if start else None) or ""
     own = [part.pretrained_on for part in encoder.children() if hasattr(part, "pretrained_on")]
     facts = {
         "training": training,
@@ -128,7 +128,7 @@ def prepare_encoder(
         "history": [],
         "train_seconds": 0.0,
         "images_seen": 0,
-        "pretrained_on": ", ".join(filter(None, [sources, *(data for data in own if data not in sources)])) or None,
+        "pretrained_on": ", ".join(filter(None, [earlier, *(data for data in own if data not in earlier)])) or None,
     }
     if start:
         facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds")}

@@ -6,6 +6,7 @@ import sys
 import time
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,8 @@ from fewshot_prod.encoders.title.bag import BagEncoder
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.prepare import untrained
+from fewshot_prod.recipes import RECIPES
 
 TITLES = [
     "Nike Men Black Running Shoes",
@@ -296,3 +299,12 @@ def test_few_shot_from_titles_of_a_chinese_shop(chinese, chinese_shop):
 
 def test_an_emoji_is_spelled_in_one_way():
     assert normalise_title("I ❤️ Tea ☕︎") == normalise_title("I ❤ Tea ☕") == "i ❤ tea ☕"
+
+
+@jieba
+def test_a_recipe_says_how_chinese_is_cut(chinese_catalog):
+    prepared = untrained(RECIPES["gru_words"], chinese_catalog, None, 0)
+    assert prepared.encoder.tokenizer.pieces("红色跑步鞋") != list("红色跑步鞋")
+    assert "chinese" not in prepared.encoder.config["title"]
+    inputs = prepared.inputs(chinese_catalog.take(np.arange(5)))
+    assert prepared.encoder(inputs).shape == (5, 256)
