@@ -115,6 +115,18 @@ def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
     assert "| norm |" in methods_table(records)
 
 
+def test_smoke_of_the_attention_figure(tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    done = run("fig_attention.py", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl")
+    assert len(records) == len(read_split("synthetic_random").novel)
+    assert all(sum(r["modality_weights"].values()) == pytest.approx(1, abs=1e-5) for r in records)
+    assert (tmp_path / "runs" / "smoke" / "attention_synthetic_random_products.png").exists()
+    unknown = run("fig_attention.py", "--smoke", "--products", "nobody", cwd=tmp_path)
+    assert unknown.returncode == 2 and "nobody: no novel product" in unknown.stderr
+
+
 def test_an_encoder_is_trained_by_its_recipe(tmp_path):
     (tmp_path / "data").symlink_to(ROOT / "data")
     done = run("train_encoder.py", "--recipe", "gru", "--smoke", cwd=tmp_path)
