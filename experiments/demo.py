@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_prod.arguments import run_script
+from fewshot_prod.arguments import Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.cells import Row
@@ -25,16 +25,10 @@ if TYPE_CHECKING:
 class Args:
     """Pretrain on the synthetic catalog's base classes and adapt to its novel ones at 1, 5 and 10 shots."""
 
-    runs: Path = Path("runs/demo")
-    """Where everything goes."""
-    episodes: int = 2_000
-    """Episodes of feature methods."""
-    episodes_adapting: int = 40
-    """Episodes of methods that change the encoder: the first ones of the same sequence."""
-    seed: int = 0
-    """Training seed."""
-    smoke: bool = False
-    """A run of seconds through the same code, to see that it works; its numbers mean nothing."""
+    cells: Measure = field(
+        default_factory=lambda: MeasureArgs(episodes=2_000, episodes_adapting=40, runs=Path("runs/demo"))
+    )
+    """How much is measured."""
 
 
 def demo_rows() -> list[Row]:
@@ -57,40 +51,30 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.cells import measure_table
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
     from fewshot_prod.pools import Setting
-    from fewshot_prod.recipes import SMOKE
     from fewshot_prod.results import read_records
     from fewshot_prod.splits import default_split
     from fewshot_prod.tables import differences_table, methods_table
 
     started = time.perf_counter()
-    catalog = load_catalog("synthetic", products_per_category=16 if args.smoke else 40)
-    episodes, adapting, n_query = (20, 2, 5) if args.smoke else (args.episodes, args.episodes_adapting, 15)
+    catalog = load_catalog("synthetic")
     print(summary(catalog))
     print("\nOn two CPU cores this takes about 6 minutes the first time.\n")
-    results = args.runs / "records.jsonl"
-    failures = measure_table(
-        "demo",
-        demo_rows(),
-        [Setting(5, shot, n_query) for shot in (1, 5, 10)],
-        catalog=catalog,
-        split=default_split(catalog),
-        seeds=(args.seed,),
-        results=results,
-        runs=args.runs,
-        n_episodes=episodes,
-        n_episodes_adapting=adapting,
-        overrides=SMOKE if args.smoke else None,
+    settings, split = [Setting(5, shot) for shot in (1, 5, 10)], default_split(catalog)
+    results, code = args.cells.measure(
+        "demo", demo_rows(), settings, catalog, split, name="records", folder=args.cells.runs
     )
     records = read_records(results)
     table = "\n\n".join([methods_table(records), differences_table(records)])
-    (args.runs / "table.md").write_text(table + "\n", encoding="utf-8")
+    page = results.with_name("table.md")
+    page.write_text(table + "\n", encoding="utf-8")
     print(f"\n{table}\n")
-    figure = save_figure(accuracy_vs_shots(records, series=("modality", "method")), args.runs / "accuracy_vs_shots.png")
-    print(f"{time.perf_counter() - started:.0f} s; {args.runs / 'table.md'}, {figure}, {results}")
-    return 1 if failures else 0
+    figure = save_figure(
+        accuracy_vs_shots(records, series=("modality", "method")), page.with_name("accuracy_vs_shots.png")
+    )
+    print(f"{time.perf_counter() - started:.0f} s; {page}, {figure}, {results}")
+    return code
 
 
 if __name__ == "__main__":

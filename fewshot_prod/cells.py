@@ -14,7 +14,7 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, Setting, episode_sampler, hyperparameters
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import RECIPES
@@ -121,7 +121,7 @@ def measure_table(
                     if history["rows"] and cell_key(history) not in done:
                         append_record(results, history)
                 pool = pools[row.recipe]
-                method = build_method(row.method, pool.prepared, pool.center, **row.options)
+                method = pool.build(row.method, **row.options)
             except Exception as error:
                 failures.append(f"{row.name}, seed {seed}: {type(error).__name__}: {error}")
                 count += len(settings)

@@ -103,12 +103,12 @@ def evaluate_checkpoint(
     from fewshot_prod.cells import heartbeat
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
-    from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
+    from fewshot_prod.pools import Pools, Setting, episode_sampler
     from fewshot_prod.prepare import Prepared
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
-    built = build_method(method, pools.prepared, pools.center, **({"parts": adapt} if adapt else {}))
+    built = pools.build(method, **({"parts": adapt} if adapt else {}))
     n = episodes if built.needs == "features" else min(episodes, episodes_adapting)
     kind = "transductive" if built.transductive else "inductive"
     print(f"{method}, {kind}, norm {getattr(built, 'norm', 'frozen')}, novel classes of {split.name}, {n:,} episodes")

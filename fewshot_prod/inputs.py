@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fewshot_prod.catalog import Catalog
     from fewshot_prod.catalog.titles import TitleTokenizer
 
@@ -79,6 +81,7 @@ def catalog_inputs(
     image_size: tuple[int, int] | None = None,
     tokenizer: TitleTokenizer | None = None,
     mask: Callable[[str], str] | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
 ) -> ProductInputs:
     """A whole catalog as encoder inputs, row by row.
 
@@ -86,6 +89,11 @@ def catalog_inputs(
         image_size: (H, W) in pixels; None leaves the images out.
         tokenizer: None leaves the titles out.
         mask: applied to every title first, see :func:`fewshot_prod.catalog.class_words.class_word_masker`.
+        attributes: columns of the catalog with the values that are known, see :func:`attribute_values`; None leaves
+            the attributes out.
+
+    Raises:
+        CatalogError: if the catalog lacks one of those columns.
     """
     images = has_image = tokens = lengths = None
     if image_size is not None:
@@ -100,4 +108,33 @@ def catalog_inputs(
         if mask is not None:
             titles = [None if title is None else mask(title) for title in titles]
         tokens, lengths = tokenizer.encode(titles)
-    return ProductInputs(images, has_image, tokens, lengths)
+    numbers = None
+    if attributes is not None:
+        found = attribute_columns(catalog, list(attributes))
+        known = [{value: i for i, value in enumerate(values, 1)} for values in attributes.values()]
+        columns = [found[name].map(number).fillna(0) for name, number in zip(attributes, known, strict=True)]
+        numbers = torch.tensor([column.tolist() for column in columns], dtype=torch.int64).T
+    return ProductInputs(images, has_image, tokens, lengths, numbers)
+
+
+def attribute_values(catalog: Catalog, columns: Sequence[str]) -> dict[str, list[str]]:
+    """The values that products of ``catalog`` have in each of these columns, sorted; value i is number i + 1.
+
+    Raises:
+        CatalogError: if the catalog lacks one of them.
+    """
+    found = attribute_columns(catalog, columns)
+    return {name: sorted(found[name].dropna().unique()) for name in columns}
+
+
+def attribute_columns(catalog: Catalog, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of the catalog's frame; CatalogError if one is not there."""
+    from fewshot_prod.catalog import CatalogError
+
+    missing = [name for name in columns if name not in catalog.frame.columns]
+    if missing:
+        raise CatalogError(
+            f"catalog {catalog.name!r} has no columns {missing}, which the encoder reads as attributes; it has "
+            f"{list(catalog.frame.columns)}"
+        )
+    return catalog.frame[list(columns)]

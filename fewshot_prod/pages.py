@@ -17,6 +17,7 @@ from fewshot_prod.plots import (
     accuracy_vs_shots,
     difference_forest,
     missing_sheet,
+    modality_weights,
     rank_diagram,
     save_figure,
     training_progress,
@@ -90,8 +91,12 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
     are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the
     fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all
-    settings, and curves over training where the records have them.
+    settings, curves over training where the records have them, and attention by category.
     """
+    attention = current(records, "attention")
+    if attention:
+        shares = [list(r["modality_weights"].values()) for r in attention]
+        return {stem: partial(modality_weights, shares, [r["category"] for r in attention])}
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
     if stem.startswith("table2b"):
@@ -136,7 +141,8 @@ def write_tables(
             drawn = save_figure(draw(), figures_dir / f"{name}.png", Records=fingerprint(records))
             print(f"wrote {drawn}")
         page = tables_dir / f"{path.stem}.md"
-        page.write_text(_page(path.stem, records, figures), encoding="utf-8")
+        further = [drawn.stem for drawn in figures_dir.glob(f"{path.stem}_products.png")]  # by the experiment itself
+        page.write_text(_page(path.stem, records, [*figures, *further]), encoding="utf-8")
         print(f"wrote {page}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.class_embeddings import class_embeddings, class_texts
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.am3 import AdaptiveMixing, fit_mixing
 from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.names import UnknownName
 from fewshot_prod.prepare import HANDED, Prepared
 from fewshot_prod.splits import Split
 
+BASE_GROUPS = 40  # products of each base class that AM3 is fitted to
 CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
 
 
@@ -116,6 +119,30 @@ class Pools:
         """Mean feature of the base classes, float32 (D,)."""
         return self._once("center", self._center)
 
+    def build(self, method: str, **options: Any) -> Any:
+        """The method for this encoder and these products, see :func:`build_method`."""
+        return build_method(method, self.prepared, self.center, self.mixing, **options)
+
+    def mixing(self, texts: str, **options: Any) -> tuple[AdaptiveMixing, Tensor]:
+        """AM3's networks, fitted to the base classes, and embeddings of the texts of the part's categories.
+
+        Args:
+            texts: see :func:`class_texts`.
+            options: of :func:`fit_mixing`.
+        """
+        base, part = (self.split.select(self.catalog, name) for name in ("base", self.part))
+        base = base.take_groups(BASE_GROUPS)
+        known, asked = class_texts(base, texts), class_texts(part, texts)
+        mixing = fit_mixing(
+            self._embed("base", self.prepared.inputs(base)),
+            base.category_ids,
+            base.groups,
+            class_embeddings(self.prepared.encoder, known, known),
+            seed=self.prepared.facts["training"]["seed"] or 0,
+            **options,
+        )
+        return mixing, class_embeddings(self.prepared.encoder, asked, known)
+
     def _center(self) -> Tensor:
         sample = self.split.select(self.catalog, "base").take_evenly(CENTER_PRODUCTS)
         return self._embed("base", self._read(sample, False)).mean(0)
@@ -155,12 +182,21 @@ def refuse_seen_classes(seen: dict[str, Any] | None, catalog: Catalog, split: Sp
         )
 
 
-def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **options: Any) -> Any:
+def build_method(
+    name: str,
+    prepared: Prepared,
+    center: Callable[[], Tensor],
+    mixing: Callable[..., tuple[AdaptiveMixing, Tensor]] | None = None,
+    **options: Any,
+) -> Any:
     """A method ready for ``prepared``'s encoder: what that method was meta-trained with, then ``options``.
+
+    Args:
+        mixing: :meth:`Pools.mixing`, where the base classes are at hand.
 
     Raises:
         UnknownName: for an unknown method.
-        ValueError: for one with a trained module that this encoder lacks.
+        ValueError: for one with a trained module that this encoder lacks, or that needs the base classes.
     """
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
@@ -174,6 +210,11 @@ def build_method(name: str, prepared: Prepared, center: Callable[[], Tensor], **
         if head.get("kind") != name:
             raise ValueError(f"this encoder has no head for {name!r}: meta-train it with algorithm={name!r}")
         arguments["module"] = prepared.encoder.head
+    if "mixing" in known:
+        if mixing is None:
+            raise ValueError(f"{name} is fitted to the base classes of a catalog, which are not at hand: give `mixing`")
+        fitted = {f: arguments.get(f, getattr(method, f)) for f in ("texts", "logit_scale", "normalise")}
+        arguments["mixing"], arguments["class_embeddings"] = mixing(**fitted)
     if "encoder" in known:
         arguments["encoder"] = prepared.encoder
     if "transform" in known:

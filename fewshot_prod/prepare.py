@@ -24,7 +24,7 @@ from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
 from fewshot_prod.features import with_image_features
-from fewshot_prod.inputs import ProductInputs, catalog_inputs
+from fewshot_prod.inputs import ProductInputs, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
@@ -48,6 +48,7 @@ class Prepared:
             image_size=self.facts["image_size"],
             tokenizer=self.encoder.tokenizer,
             mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
+            attributes=self.encoder.config.get("attribute_values"),
         )
 
     def feature_inputs(self, catalog: Catalog) -> ProductInputs:
@@ -88,9 +89,10 @@ def prepare_encoder(
         **recipe.catalog_options.get(catalog.name, {}),
         **(overrides or {}).get(recipe.stage, {}),
     }
+    told_elsewhere = {"options", "catalog_options"} | (set() if recipe.attributes else {"attributes"})
     training = {
         "recipe": name,
-        **{k: v for k, v in asdict(recipe).items() if k not in ("options", "catalog_options")},
+        **{k: v for k, v in asdict(recipe).items() if k not in told_elsewhere},
         "options": options,
         "image_size": image_size,
         "masked_classes": masked_classes,
@@ -182,7 +184,7 @@ def features_suffice(encoder: ProductEncoder, options: dict[str, Any]) -> bool:
 def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None, seed: int) -> Prepared:
     """The encoder that a recipe describes, before any training.
 
-    Unless its title encoder is pretrained, its tokenizer learns from the catalog's titles.
+    The tokens and attributes that it knows are ``catalog``'s; a pretrained title encoder brings its own tokens.
     """
     mask = class_word_masker(masked_classes) if masked_classes else None
     config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
@@ -192,14 +194,18 @@ def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None
         cut = {"chinese": title.pop("chinese")} if "chinese" in title else {}
         tokenizer = TitleTokenizer.train(list(map(mask, titles)) if mask else titles, **cut)
         config |= {"title": {"vocab_size": tokenizer.vocab_size, **title}, "tokenizer": tokenizer.to_json()}
+    if recipe.attributes:
+        values = attribute_values(catalog, recipe.attributes["columns"])
+        sizes = [len(known) for known in values.values()]
+        config |= {"attributes": {"sizes": sizes, "dim": recipe.attributes["dim"]}, "attribute_values": values}
     seed_step(seed)
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
     return Prepared(build_encoder(config), {"image_size": image_size, "masked_classes": masked_classes})
 
 
 def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:
-    """Copy the weights of every part (image, title, fusion) that both encoders have."""
-    for part in ("image", "title", "fusion"):
+    """Copy the weights of every part (image, title, attributes, fusion) that both encoders have."""
+    for part in ("image", "title", "attributes", "fusion"):
         mine, theirs = getattr(encoder, part), getattr(start, part)
         if mine is not None and theirs is not None:
             mine.load_state_dict(theirs.state_dict())

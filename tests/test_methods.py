@@ -19,6 +19,7 @@ from fewshot_prod.episodic import query_loss
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.am3 import AdaptiveMixing, fit_mixing
 
 
 class TinyEncoder(nn.Module):
@@ -94,6 +95,14 @@ def set_attention() -> SetAttention:
     return SetAttention(8)
 
 
+CLASS_EMBEDDINGS = torch.eye(4)
+
+
+def mixing() -> AdaptiveMixing:
+    episodes = {"n_way": 3, "n_shot": 2, "n_query": 4, "n_iterations": 50}
+    return fit_mixing(FEATURES, CATEGORIES, np.arange(48), CLASS_EMBEDDINGS, **episodes)
+
+
 # How the suite builds each method: all of them, or the first test fails.
 OPTIONS = {
     "nearest_centroid": {"center": CENTER},
@@ -103,6 +112,7 @@ OPTIONS = {
     "relation": {"module": relation_module()},
     "feat": {"module": set_attention(), "logit_scale": 0.5, "normalise": True},
     "ridge": {},
+    "am3": {"mixing": mixing(), "class_embeddings": CLASS_EMBEDDINGS},
     "maml": {"encoder": encoder(), "n_adaptation_steps": 3},
     "maml_first_order": {"encoder": encoder(), "n_adaptation_steps": 3},
     "proto_maml": {"encoder": encoder(), "n_adaptation_steps": 3},
@@ -172,8 +182,8 @@ def logits_of(name: str, episodes: EpisodeBatch) -> torch.Tensor:
     return method(pool_of(method), episodes).detach()
 
 
-def test_the_suite_covers_all_23_methods():
-    assert len(METHODS) == 23
+def test_the_suite_covers_all_24_methods():
+    assert len(METHODS) == 24
     assert sorted(METHODS) == sorted(OPTIONS)
     assert {build(name).needs for name in METHODS} == {"features", "inputs"}
 
@@ -222,9 +232,9 @@ def test_order_of_support_is_irrelevant(name):
 @methods(without="names of classes")
 def test_renaming_the_classes_renames_the_logits(name):
     episodes, new = draw(3), torch.tensor([2, 0, 1])
-    renamed = replace(
-        episodes, support_labels=new[episodes.support_labels], query_labels=new[episodes.query_labels], classes=None
-    )
+    classes = episodes.classes[:, new.argsort()]
+    labels = {name: new[getattr(episodes, name)] for name in ("support_labels", "query_labels")}
+    renamed = replace(episodes, **labels, classes=classes)
     assert torch.allclose(logits_of(name, renamed)[..., new], logits_of(name, episodes), atol=1e-4)
 
 

@@ -15,6 +15,7 @@ from fewshot_prod.catalog.rows import Row, build_catalog
 
 PARENT_SPELLINGS = {"Perfumes": "Fragrance", "Skin": "Skin Care"}  # published under two names each
 EXTRA = {"department": "masterCategory", "sub_category": "subCategory", "gender": "gender", "colour": "baseColour"}
+EXTRA |= {"season": "season", "usage": "usage"}
 COLUMNS = ("id", "articleType", "productDisplayName", *EXTRA.values())
 
 
@@ -23,8 +24,9 @@ def load_fashion(root: Path, *, strict: bool = False) -> Catalog:
 
     articleType is the category, subCategory the parent (two parents with two spellings each are merged, and a
     category filed under several parents gets its most frequent one; the column ``sub_category`` keeps what was
-    published), productDisplayName the title, in which ``NA`` means missing. A product whose picture was never
-    published keeps its title, with a note; a picture that is there and cannot be decoded is a problem.
+    published), productDisplayName the title; the further columns of ``EXTRA`` are kept. ``NA`` means missing. A product
+    whose picture was never published keeps its title, with a note; a picture that is there and cannot be decoded is a
+    problem.
 
     Raises:
         CatalogError: if the files are not there, or ``strict`` and a row is bad.
@@ -51,8 +53,9 @@ def load_fashion(root: Path, *, strict: bool = False) -> Catalog:
         row.product_id = cells["id"]
         row.category = cells["articleType"]
         row.parent = PARENT_SPELLINGS.get(cells["subCategory"], cells["subCategory"])
-        row.title = None if cells["productDisplayName"] in ("", "NA") else cells["productDisplayName"]
-        row.extra = {name: cells[column] or None for name, column in EXTRA.items()}
+        cells = {column: None if cell in ("", "NA") else cell for column, cell in cells.items()}
+        row.title = cells["productDisplayName"]
+        row.extra = {name: cells[column] for name, column in EXTRA.items()}
         if f"{cells['id']}.jpg" in pictures:
             row.image = f"images/{cells['id']}.jpg"
         else:

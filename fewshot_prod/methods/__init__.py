@@ -7,6 +7,7 @@ Add one by writing its file and its line here. ``needs`` says what the pool is: 
 from __future__ import annotations
 
 from fewshot_prod.methods.alpha_tim import AlphaTIM
+from fewshot_prod.methods.am3 import AM3
 from fewshot_prod.methods.anil import ANIL
 from fewshot_prod.methods.baseline_plus_plus import BaselinePlusPlus
 from fewshot_prod.methods.bd_cspn import BDCSPN
@@ -37,6 +38,7 @@ METHODS = {
     "relation": Relation,
     "feat": FEAT,
     "ridge": Ridge,
+    "am3": AM3,
     "maml": MAML,
     "maml_first_order": FirstOrderMAML,
     "proto_maml": ProtoMAML,

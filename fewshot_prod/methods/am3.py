@@ -61,6 +61,7 @@ class AM3:
     Args:
         mixing: g and h, trained on base classes by :func:`fit_mixing` for the same ``normalise`` and ``logit_scale``.
         class_embeddings: float32 (C, D_e); row k is that of category k, as ``episodes.classes`` counts.
+        texts: what they are embeddings of, see :func:`fewshot_prod.class_embeddings.class_texts`.
         logit_scale: multiplies the negative distances.
         normalise: divide features by their Euclidean norm first.
 
@@ -72,6 +73,7 @@ class AM3:
 
     mixing: AdaptiveMixing
     class_embeddings: Tensor
+    texts: str = "names"
     logit_scale: float = 10.0
     normalise: bool = True
 
@@ -131,7 +133,7 @@ def fit_mixing(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mixing = AdaptiveMixing(class_embeddings.shape[1], features.shape[1], dropout=dropout)
-        method = AM3(mixing, class_embeddings, logit_scale, normalise)
+        method = AM3(mixing, class_embeddings, logit_scale=logit_scale, normalise=normalise)
         sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
         optimiser = torch.optim.Adam(mixing.parameters(), lr)
         for i in range(0, n_iterations * meta_batch_size, meta_batch_size):

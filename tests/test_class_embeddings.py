@@ -1,0 +1,73 @@
+"""Class texts as vectors, and AM3 built from a catalog's base classes by the tables' own path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot_prod import class_embeddings as module
+from fewshot_prod.catalog import CatalogError, load_catalog
+from fewshot_prod.catalog.grocery import GroceryClass
+from fewshot_prod.class_embeddings import class_embeddings, class_texts
+from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.prepare import prepare_encoder
+from fewshot_prod.recipes import SMOKE
+from fewshot_prod.splits import default_split
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    return load_catalog("synthetic", products_per_category=8)
+
+
+@pytest.fixture(scope="module")
+def encoders(catalog, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    split = default_split(catalog)
+    return {name: prepare_encoder(name, catalog, split, 0, runs, SMOKE, lambda line: None) for name in ("conv4", "gru")}
+
+
+def test_texts_are_names_and_grocerys_descriptions(catalog, monkeypatch):
+    assert class_texts(catalog) == list(catalog.categories)
+    with pytest.raises(CatalogError, match="catalog 'synthetic' has no descriptions of its categories"):
+        class_texts(catalog, "descriptions")
+    with pytest.raises(ValueError, match="texts is 'titles'; choose one of"):
+        class_texts(catalog, "titles")
+    grocery = type(catalog)("grocery", catalog.frame, Path("shop"))
+    described = {name: GroceryClass(name, "", Path(), f"About {name}.") for name in catalog.categories}
+    monkeypatch.setattr(module, "class_descriptions", lambda root: described if root == Path("shop") else {})
+    first = catalog.categories[0]
+    assert class_texts(grocery, "descriptions")[0] == f"{first} About {first}."
+
+
+def test_a_bag_knows_the_base_texts_alone_and_a_title_part_reads_any(encoders):
+    base, asked = ["oat milk", "sour milk", "red apple"], ["soy milk", "xyz", "牛奶"]
+    bag = class_embeddings(encoders["conv4"].encoder, asked, base)
+    known = class_embeddings(encoders["conv4"].encoder, base, base)
+    similar = bag[0] @ known.T
+    assert similar[:2].min() > 0.3 > similar[2] and bag[1:].abs().max() == 0
+    title = encoders["gru"].encoder
+    read = class_embeddings(title, base, [])
+    assert read.shape == (3, title.title.feature_dim) and torch.pdist(read).min() > 1e-3
+    assert torch.equal(read, class_embeddings(title.train(), base, []))
+
+
+@pytest.mark.parametrize("name", ["conv4", "gru"])
+def test_am3_is_fitted_to_base_classes_when_it_is_built(encoders, catalog, name):
+    split = default_split(catalog)
+    pools = Pools(encoders[name], catalog, split)
+    am3 = pools.build("am3", logit_scale=5.0)
+    assert hyperparameters(am3) == {"texts": "names", "logit_scale": 5.0, "normalise": True}
+    assert len(am3.class_embeddings) == len(split.novel) and not am3.mixing.training
+    episodes = episode_sampler(catalog, split, Setting(5, 1, 2), 0).sample(0, 2)
+    logits = am3(pools.features(), episodes)
+    assert logits.shape == (2, 10, 5) and torch.isfinite(logits).all()
+    assert np.array_equal(logits, pools.build("am3", logit_scale=5.0)(pools.features(), episodes))
+
+
+def test_without_base_classes_am3_cannot_be_built(encoders):
+    with pytest.raises(ValueError, match="am3 is fitted to the base classes of a catalog, which are not at hand"):
+        build_method("am3", encoders["conv4"], lambda: torch.zeros(64))
