@@ -147,7 +147,9 @@ def methods_table(
     return text + "".join(f"\n{note}\n" for note in notes)
 
 
-def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
+def differences_table(
+    records: Iterable[Record], *, rows: Sequence[str] = ROWS, columns: Sequence[str] = COLUMNS
+) -> str:
     """Paired differences in percentage points, bold where the interval leaves out zero in every training seed."""
     pairs = current(records, "difference")
     if not pairs:
@@ -159,7 +161,7 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
 
     caption = "Paired difference in percentage points, bold where the interval leaves out zero in every seed"
     apart = _told_apart(pairs)
-    rows = (*(f for f in ROWS if f not in apart), "difference")
+    rows = (*(f for f in rows if f not in apart), "difference")
     return _pivot(named_differences(pairs), rows, columns, text, (), f"{caption}; {INTERVAL}")
 
 
@@ -177,18 +179,20 @@ def by_what_is_missing(records: Iterable[Record], kind: str = "cell") -> list[Re
     return found
 
 
+# One column a share, one line an encoder, a setting, and a place where titles or images are missing
+MISSING_ROWS = ("missing", *(f for f in COLUMNS if f not in ("query_distribution", "n_query")))
+MISSING_ROWS += tuple(f for f in ROWS if f != "missing_rate")
+
+
 def missing_table(records: Iterable[Record]) -> str:
-    """Accuracies as titles, or images, disappear: one column a share, one line an encoder and place."""
-    columns = [f for f in COLUMNS if f not in ("query_distribution", "n_query")]
-    rows = ("missing", *columns, *(f for f in ROWS if f != "missing_rate"))
-    return methods_table(by_what_is_missing(records), rows=rows, columns=("missing_rate",))
+    """Accuracies as titles, or images, disappear."""
+    return methods_table(by_what_is_missing(records), rows=MISSING_ROWS, columns=("missing_rate",))
 
 
 def missing_differences_table(records: Iterable[Record]) -> str:
-    """Paired differences as titles, or images, disappear, in the layout of :func:`missing_table`."""
+    """Paired differences as titles, or images, disappear."""
     pairs = by_what_is_missing(records, "difference")
-    columns = ("missing", "n_way", "n_shot", "missing_rate")
-    return differences_table(pairs, columns=columns)
+    return differences_table(pairs, rows=MISSING_ROWS, columns=("missing_rate",))
 
 
 def named_differences(pairs: Sequence[Record]) -> list[Record]:

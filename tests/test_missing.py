@@ -22,7 +22,7 @@ from fewshot_prod.prepare import Prepared, untrained
 from fewshot_prod.recipes import Recipe
 from fewshot_prod.results import read_records
 from fewshot_prod.splits import default_split
-from fewshot_prod.tables import missing_table
+from fewshot_prod.tables import missing_differences_table, missing_table
 
 IDS = [f"p{i}" for i in range(400)]
 
@@ -146,6 +146,9 @@ def test_cells_tables_and_figure_of_what_is_missing(catalog, monkeypatch, tmp_pa
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert "50 % missing" in lines[0] and "100 % missing" in lines[0] and len(lines) == 2 + 2 * 2
     assert sum(line.count("–") for line in lines if "conv4" not in line) >= 2 * 2  # alone: nothing at 50 and 100 %
+    differences = missing_differences_table([r for r in pairs if r["kind"] == "difference"])
+    lines = [line for line in differences.splitlines() if line.startswith("|")]
+    assert "100 % missing" in lines[0] and len(lines) == 2 + 2  # two places
     results.write_text("".join(json.dumps(r) + "\n" for r in kept))
     readme = tmp_path / "README.md"
     readme.write_text("")
