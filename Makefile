@@ -18,7 +18,7 @@ setup: .venv/.installed
 	$(PIP) install --quiet -c constraints.txt pip setuptools wheel Cython
 	$(if $(TORCH_INDEX),$(PIP) install -i $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' constraints.txt))
 	@echo 'Installing into .venv; the first time this takes some minutes, most of them for torch.'
-	$(PIP) install -c constraints.txt --no-build-isolation -e ".[pretrained,notebooks,test]"
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[pretrained,sentence,chinese,opencv,notebooks,test]"
 	@$(MAKE) --no-print-directory learn2learn || printf '%s\n' \
 	  'learn2learn could not be built; all but the learn2learn engine of MAML works without it.' \
 	  'It needs a C compiler and the headers of Python (Debian: apt install build-essential python3-dev;' \

@@ -1,9 +1,10 @@
-"""Decoding and resizing of picture files: OpenCV against Pillow, which is what the package uses.
+"""Decoding and resizing of picture files: OpenCV against Pillow, which the package uses unless told.
 
 Command:   .venv/bin/python benchmarks/image_decode.py --source fashion
            .venv/bin/python benchmarks/image_decode.py --source grocery --height 160 --width 160
 Prints:    how far the pixels of both sides are apart, images/s of both (medians over alternating rounds after a
            warm-up, one thread), then ``ratio: ...``, OpenCV's speed by Pillow's
+Needs:     the extra ``opencv``
 Reading:   both sides read a file's bytes, apply its EXIF orientation, and deliver uint8 (H, W, 3) in RGB. Resizing:
            Pillow's bicubic with antialiasing against OpenCV's area averaging (bicubic where a picture grows), each
            with the reduced-size decoding that its library offers for JPEG files, OpenCV's by whole factors.
@@ -49,6 +50,7 @@ def main(args: Args) -> None:
 
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.decoding import open_rgb, resized
+    from fewshot_prod.catalog.opencv import decode, fitted
 
     cv2.setNumThreads(1)
     catalog = load_catalog(args.source, args.root)
@@ -57,7 +59,7 @@ def main(args: Args) -> None:
     files = [catalog[row].image for row in rows.tolist()]
     size = (args.height, args.width)
     sides: dict[str, Callable[[Path], np.ndarray]] = {
-        "OpenCV": lambda path: opencv(path, size),
+        "OpenCV": lambda path: fitted(decode(path, size), size),
         "Pillow": lambda path: resized(open_rgb(path), size),
     }
 
@@ -78,27 +80,6 @@ def main(args: Args) -> None:
     for name, images in speed.items():
         print(f"{name}: {images:,.0f} images/s (median of {args.rounds} rounds of {len(files)}, one thread)")
     print(f"ratio: {speed['OpenCV'] / speed['Pillow']:.1f}")
-
-
-def decode(path: Path, reduced: int = 1) -> np.ndarray:
-    """RGB pixels, uint8 (H, W, 3), EXIF orientation applied; ``reduced``: 1, 2, 4 or 8, by which sides are divided."""
-    import cv2
-    import numpy as np
-
-    flags = {n: getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}") for n in (2, 4, 8)} | {1: cv2.IMREAD_COLOR}
-    return cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), flags[reduced]), cv2.COLOR_BGR2RGB)
-
-
-def opencv(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Decoded, reduced as far as three times the wanted size allows (as Pillow's reducing_gap=3 does), and resized."""
-    import cv2
-    from PIL import Image
-
-    with Image.open(path) as header:  # the size alone; nothing is decoded
-        spare = min(header.height / size[0], header.width / size[1]) / 3
-    image = decode(path, next((n for n in (8, 4, 2) if n <= spare), 1))
-    grows = image.shape[0] < size[0] or image.shape[1] < size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
 
 
 if __name__ == "__main__":

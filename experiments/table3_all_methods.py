@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FROZEN = ("ridge", "linear_probe", "finetune_head", "baseline_plus_plus")
 TRANSDUCTIVE = ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
-EPISODIC = ("prototypical", "matching", "meta_baseline", "feat", "ridge", "maml", "maml_first_order")
+EPISODIC = ("prototypical", "matching", "meta_baseline", "relation", "feat", "ridge")
+EPISODIC += ("maml", "maml_first_order", "proto_maml", "anil", "reptile", "meta_sgd")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from fewshot_prod.results import (
     measured,
     read_records,
     save_episode_accuracy,
+    training_history,
 )
 from fewshot_prod.splits import Split
 
@@ -116,6 +117,9 @@ def measure_table(
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
+                    history = history_record(row.recipe, pools[row.recipe], seed)
+                    if history["rows"] and cell_key(history) not in done:
+                        append_record(results, history)
                 pool = pools[row.recipe]
                 method = pool.build(row.method, **row.options)
             except Exception as error:
@@ -124,8 +128,9 @@ def measure_table(
                 continue
             for setting in settings:
                 count += 1
-                if row.n_ways and setting.n_way not in row.n_ways:
-                    continue
+                alone = "+" not in pool.prepared.encoder.modality
+                if (row.n_ways and setting.n_way not in row.n_ways) or (setting.missing and alone):
+                    continue  # products keep the last modality that they have
                 where = f"[{count}/{total}] seed {seed}  {row.name}  {setting}"
                 try:
                     sampler = episode_sampler(catalog, split, setting, episode_seed, part)
@@ -140,7 +145,10 @@ def measure_table(
                     report(f"{where}: done before")
                     continue
                 try:
-                    scores = evaluate(method, pool.of(method), sampler, n, progress=heartbeat(where, report))
+                    shown = (pool.of(method), sampler)
+                    if setting.missing:
+                        shown = pool.without(setting.missing, sampler)
+                    scores = evaluate(method, *shown, n, progress=heartbeat(where, report))
                     record = finish(planned, scores, pool, sampler)
                     save_episode_accuracy(episodes_folder, key, scores.accuracy, sampler.n_way * sampler.n_query)
                     append_record(results, record)
@@ -180,6 +188,9 @@ def describe(
 ) -> Record:
     """The cell before it is measured: everything that its key is made of."""
     facts, encoder = pool.prepared.facts, pool.prepared.encoder
+    config = {"row": row.name, "method": hyperparameters(method), "training": facts["training"]}
+    if setting.missing:
+        config["missing"] = str(setting.missing)
     return cell(
         experiment=experiment,
         catalog=pool.catalog.name,
@@ -194,6 +205,7 @@ def describe(
         n_query=setting.n_query,
         query_distribution=setting.query_distribution,
         domain=setting.domain_name,
+        missing_rate=setting.missing.rate if setting.missing else None,
         n_episodes=n_episodes,
         episode_seed=episode_seed,
         train_seed=None if facts["stage"] == "none" else seed,
@@ -202,10 +214,24 @@ def describe(
         adapt=getattr(method, "parts", None),
         pretrained_on=facts["pretrained_on"],
         images_seen=facts["images_seen"],
-        config={"row": row.name, "method": hyperparameters(method), "training": facts["training"]},
+        config=config,
         catalog_fingerprint=pool.catalog.fingerprint,
         split_fingerprint=pool.split.fingerprint,
         encoder_hash=encoder_hash(encoder),
+    )
+
+
+def history_record(recipe: str, pool: Pools, seed: int) -> Record:
+    """How the encoder's training went, see :func:`fewshot_prod.results.training_history`."""
+    facts = pool.prepared.facts
+    return training_history(
+        facts["history"],
+        catalog=pool.catalog.name,
+        split=pool.split.name,
+        encoder=recipe,
+        train_seed=seed,
+        encoder_hash=encoder_hash(pool.prepared.encoder),
+        images_seen=facts["images_seen"],
     )
 
 

@@ -44,13 +44,21 @@ class MetricTraining(nn.Module):
         kind: a feature method whose logits are differentiable in the features.
         start: where its learned numbers start.
         normalise: divide features by their norm, where the method lets one choose.
+        frozen: parts of the encoder that are not trained, and so run as in use.
     """
 
     def __init__(
-        self, kind: type, encoder: ProductEncoder, *, norm: str, start: dict[str, float], normalise: bool
+        self,
+        kind: type,
+        encoder: ProductEncoder,
+        *,
+        norm: str,
+        start: dict[str, float],
+        normalise: bool,
+        frozen: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.kind, self.encoder, self.norm = kind, encoder, norm
+        self.kind, self.encoder, self.norm, self.frozen = kind, encoder, norm, frozen
         choices = {"normalise": normalise, "transform": "L2N" if normalise else "UN"}
         self.known = {f.name for f in fields(kind)}
         self.settings = {name: value for name, value in choices.items() if name in self.known}
@@ -62,6 +70,8 @@ class MetricTraining(nn.Module):
         self.encoder.train()
         for m in batch_norms(self.encoder, self.norm):
             m.train(self.norm == "batch")
+        for part in self.frozen:
+            getattr(self.encoder, part).eval()
         with fabric.autocast():
             features = self.encoder(pool).float()
         loss = query_loss(self._with(self._learned()), features, episodes)

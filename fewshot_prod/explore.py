@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -37,25 +38,38 @@ def open_pools(
     runs: Path = REPOSITORY / "runs" / "encoders",
     **options: Any,
 ) -> Pools:
-    """A catalog, its split and an encoder for it, ready to embed the novel products.
-
-    The encoder is the shipped one where there is one; otherwise it is trained on the base classes the first time,
-    which takes minutes to hours, and read from ``runs`` from then on.
+    """A catalog, its split and an encoder for it, ready to embed the novel products; see :func:`pools_of`.
 
     Args:
         name: a catalog source, see :func:`load_catalog`.
         root: its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME of the repository.
-        split: the catalog's own when None.
-        recipe: a key of ``RECIPES``; when it or ``split`` is given, no shipped encoder is used.
         options: of the catalog's loader.
     """
     if root is None and not os.environ.get("FEWSHOT_PROD_DATA"):
         root = REPOSITORY / "data" / name  # a notebook runs in its own folder
-    catalog = load_catalog(name, root, **options)
-    shipped = recipe is None and split is None and name in SHIPPED
-    split = split or default_split(catalog)
-    if shipped:
-        return Pools(Prepared(*load_checkpoint(REPOSITORY / "data" / "checkpoints" / SHIPPED[name])), catalog, split)
+    return pools_of(load_catalog(name, root, **options), split, recipe, runs)
+
+
+def pools_of(
+    catalog: Catalog,
+    split: Split | None = None,
+    recipe: str | None = None,
+    runs: Path = REPOSITORY / "runs" / "encoders",
+) -> Pools:
+    """An encoder for a catalog's novel products.
+
+    It is the shipped one where there is one; otherwise it is trained on the base classes the first time, which takes
+    minutes to hours, and read from ``runs`` from then on.
+
+    Args:
+        split: the catalog's own when None.
+        recipe: a key of ``RECIPES``; when it or another split is given, no shipped encoder is used.
+    """
+    usual = default_split(catalog)
+    split = split or usual
+    if recipe is None and split == usual and catalog.name in SHIPPED:
+        kept = REPOSITORY / "data" / "checkpoints" / SHIPPED[catalog.name]
+        return Pools(Prepared(*load_checkpoint(kept)), catalog, split)
     return Pools(prepare_encoder(recipe or recipe_for(catalog), catalog, split, 0, runs), catalog, split)
 
 
@@ -105,6 +119,34 @@ def compare_methods(
             mean, half = paired_difference(scores.accuracy[:shared], first[1][:shared])
             records.append(difference(records[-1], first[0], mean=mean, ci95=half))
     return records
+
+
+def best_within(records: Sequence[Record], budgets: Mapping[str, float]) -> pd.DataFrame:
+    """Which method to use at which number of shots, if an episode may take so long.
+
+    Args:
+        records: of :func:`compare_methods`, one or several.
+        budgets: name of a column -> milliseconds an episode.
+
+    Returns:
+        A row for each number of shots, a column for each budget: the method with the greatest gain over the first one,
+        with that gain in percentage points. Only a gain whose paired 95 % interval leaves out zero counts; without one
+        the first method stands there.
+    """
+    cells = [r for r in records if r["kind"] == "cell"]
+    milliseconds = {(r["method"], r["n_shot"]): 1000 * r["eval_seconds"] / r["n_episodes"] for r in cells}
+    gains = [r for r in records if r["kind"] == "difference" and r["mean"] > r["ci95"]]
+
+    def best(shot: int, most: float) -> str:
+        found = [r for r in gains if r["n_shot"] == shot and milliseconds[r["a"]["method"], shot] <= most]
+        if not found:
+            return cells[0]["method"]
+        gain = max(found, key=lambda r: r["mean"])
+        return f"{gain['a']['method']}  {100 * gain['mean']:+.1f} ± {100 * gain['ci95']:.1f}"
+
+    shots = sorted({r["n_shot"] for r in cells})
+    table = {name: [best(shot, most) for shot in shots] for name, most in budgets.items()}
+    return pd.DataFrame(table, index=pd.Index(shots, name="labelled products"))
 
 
 def adaptation_steps(

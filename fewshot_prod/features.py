@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from fewshot_prod.catalog.images import cache_folder
 from fewshot_prod.checkpoints import encoder_hash
-from fewshot_prod.encoders.product import ProductEncoder
+from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs
 
 
@@ -82,3 +83,27 @@ def cached_features(
     save_file({"features": features}, fresh)
     os.replace(fresh, path)
     return features
+
+
+def image_part(encoder: ProductEncoder) -> ProductEncoder:
+    """An encoder of images alone around the image part of ``encoder``, whose weights it shares.
+
+    Example:
+        >>> from fewshot_prod.encoders.product import build_encoder
+        >>> image_part(build_encoder({"image": {"name": "conv4", "width": 16}})).modality
+        'image'
+    """
+    alone = build_encoder({"image": encoder.config["image"], "title": None, "fusion": None})
+    alone.image = encoder.image
+    return alone.train(encoder.training)
+
+
+def with_image_features(inputs: ProductInputs, encoder: ProductEncoder, **options: Any) -> ProductInputs:
+    """``inputs`` with what the image part of ``encoder`` makes of the images in place of these.
+
+    Args:
+        options: of :func:`cached_features`, which computes them once.
+    """
+    images = ProductInputs(inputs.images, inputs.has_image)
+    features = cached_features(image_part(encoder), images, **options)
+    return replace(inputs, images=None, image_features=features)

@@ -29,6 +29,7 @@ class ProductInputs:
         lengths: int64 (B,) number of tokens, 0 for a missing title.
         attributes: int64 (B, A), the number of each of A attributes' value (colour, gender), from 1; 0 where it is
             unknown. None for "no attributes".
+        image_features: float (B, D), what a frozen image part made of the images, read in place of them.
 
     Example:
         >>> import torch
@@ -42,15 +43,21 @@ class ProductInputs:
     tokens: Tensor | None = None
     lengths: Tensor | None = None
     attributes: Tensor | None = None
+    image_features: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.images is None and self.tokens is None:
+        if not self.shows_images and self.tokens is None:
             raise ValueError("ProductInputs needs images or tokens: products with neither cannot be encoded")
         if (self.tokens is None) != (self.lengths is None):
             raise ValueError("tokens and lengths come together")
 
     def __len__(self) -> int:
-        return len(self.images if self.images is not None else self.tokens)
+        return len(next(t for t in (self.images, self.image_features, self.tokens) if t is not None))
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether there are images, as pixels or as features."""
+        return self.images is not None or self.image_features is not None
 
     def __getitem__(self, index: Tensor) -> ProductInputs:
         """The products at ``index`` (int64 or bool (B',))."""
@@ -65,7 +72,7 @@ class ProductInputs:
         return ProductInputs(*(None if t is None else t.to(device, non_blocking=True) for t in self._fields()))
 
     def _fields(self) -> tuple[Tensor | None, ...]:
-        return (self.images, self.has_image, self.tokens, self.lengths, self.attributes)
+        return (self.images, self.has_image, self.tokens, self.lengths, self.attributes, self.image_features)
 
 
 def catalog_inputs(

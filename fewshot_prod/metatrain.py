@@ -33,7 +33,7 @@ from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.relation import Relation
 from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.methods.ridge import Ridge
-from fewshot_prod.pretrain import Trained, learning_rate, make_optimiser, seed_step
+from fewshot_prod.pretrain import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
 from fewshot_prod.selection import FewShotValidation
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def metatrain(
     vectorised: bool | None = None,
     parts: str | None = None,
     augmentation: dict[str, float] | None = None,
+    modality_dropout: float = 0.0,
+    frozen: tuple[str, ...] = (),
     validate_every: int | None = None,
     n_validation_episodes: int | None = None,
     seed: int = 0,
@@ -115,6 +117,7 @@ def metatrain(
         inner_lr, n_adaptation_steps, head, engine, vectorised, parts: of MAML's family, see :class:`MAML`; Meta-SGD's
             rates start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
+        modality_dropout, frozen: as in :func:`fewshot_prod.pretrain.pretrain`.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
         n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML's family.
         run_dir, resume, fabric: as in :func:`fewshot_prod.pretrain.pretrain`.
@@ -139,10 +142,14 @@ def metatrain(
     if norm == "support" and algorithm in METRIC:
         raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
-    for name in ("run_dir", "resume", "validation", *(("parts",) if parts is None else ())):
+    for name in ("run_dir", "resume", "validation"):
         settings.pop(name, None)
+    for name, default in (("parts", None), ("modality_dropout", 0.0)):
+        if settings[name] == default:
+            del settings[name]
     precision = str(fabric._precision.precision)
     settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
+    settings |= {"frozen": list(frozen)} if frozen else {}
 
     model: MetricTraining | MAMLTraining
     metric = algorithm in METRIC
@@ -151,9 +158,9 @@ def metatrain(
     if metric:
         if algorithm in HEADS and (encoder.config.get("head") or {}).get("kind") != algorithm:
             seed_step(seed)
-            attach_head(encoder, algorithm)
+            attach_head(encoder, algorithm, **({"n_way": n_way} if algorithm == "relation" else {}))
         start = {"logit_scale": logit_scale, "penalty": Ridge.penalty}
-        model = MetricTraining(METRIC[algorithm], encoder, norm=norm, start=start, normalise=normalise)
+        model = MetricTraining(METRIC[algorithm], encoder, norm=norm, start=start, normalise=normalise, frozen=frozen)
     else:
         if algorithm == "meta_sgd":
             attach_inner_rates(encoder, inner_lr)
@@ -173,13 +180,15 @@ def metatrain(
             parts=parts,
         )
     model.to(fabric.device, memory_format=torch.channels_last)
+    for part in frozen:
+        getattr(encoder, part).requires_grad_(False)
     if validation is not None:
         default = validation.n_episodes if metric else -(-validation.n_episodes // 5)
         validation = replace(validation, n_episodes=n_validation_episodes or default)
     validate_every = validate_every or max(1, n_iterations // 5)
     sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
     optimizer = make_optimiser(optimiser, model, outer_lr, weight_decay)
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     state = TrainingState(run_dir / "state.pt", settings) if run_dir else None
     progress = state.load({"model": model}, optimizer) if state and resume else None
     progress = progress or {"iteration": 0, "seconds": 0.0, "history": [], "best": None}
@@ -212,6 +221,8 @@ def metatrain(
         seed_step(seed, first)  # dropout
         episodes = sampler.sample(first, first + share).to(fabric.device)
         pool, episodes = training_pool(inputs, episodes, augmentation, seed, first)
+        if modality_dropout:
+            pool = drop_modalities(pool, modality_dropout, seed_step(seed, first))
         optimizer.zero_grad(set_to_none=True)
         losses.append(model.add_gradients(pool, episodes, fabric))
         average_gradients(fabric, parameters)
@@ -225,6 +236,7 @@ def metatrain(
 
     if progress["best"] is not None:
         model.load_state_dict(progress["best"])
+    encoder.requires_grad_(True)
     method = model.method()
     fields = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
     plain = {k: v for k, v in fields.items() if isinstance(v, (bool, int, float, str)) and k != "precision"}

@@ -12,16 +12,36 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from fewshot_prod.classification import classifiers_table
-from fewshot_prod.plots import accuracy_vs_seconds, accuracy_vs_shots, difference_forest, rank_diagram, save_figure
+from fewshot_prod.plots import (
+    accuracy_vs_seconds,
+    accuracy_vs_shots,
+    difference_forest,
+    missing_sheet,
+    modality_weights,
+    rank_diagram,
+    save_figure,
+    training_progress,
+)
+from fewshot_prod.published import beside_published
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
-from fewshot_prod.tables import ROWS, current, differences_table, methods_table, seconds_table
+from fewshot_prod.tables import (
+    ROWS,
+    current,
+    differences_table,
+    methods_table,
+    missing_differences_table,
+    missing_table,
+    seconds_table,
+)
 
 # What a block's name begins with: the kind of records that it shows, and how.
 RENDERERS = {
     "table": ("cell", methods_table),
+    "missing": ("cell", missing_table),
     "differences": ("difference", differences_table),
     "seconds": ("cell", seconds_table),
+    "published": ("cell", beside_published),
     "classifiers": ("classifier", classifiers_table),
 }
 # Words of a table's block that say how it is shown; all others are filters.
@@ -68,13 +88,22 @@ def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str,
 def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], Axes]]:
     """What is drawn of a results file: name of a figure -> how to draw it.
 
-    A file ``fig...`` is the curve over shots. A table's paired differences are drawn for each number of ways, those of
-    images alone apart from those with titles; accuracy over seconds at the fewest ways and most shots, images alone.
-    Ranks are drawn of table 3, whose methods have all been measured in all settings.
+    A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
+    are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the
+    fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all
+    settings, curves over training where the records have them, and attention by category.
     """
+    attention = current(records, "attention")
+    if attention:
+        shares = [list(r["modality_weights"].values()) for r in attention]
+        return {stem: partial(modality_weights, shares, [r["category"] for r in attention])}
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
+    if stem.startswith("table2b"):
+        return {stem: partial(missing_sheet, records)}
     drawn: dict[str, Callable[[], Axes]] = {}
+    if current(records, "history"):
+        drawn[f"{stem}_training"] = partial(training_progress, records)
     pairs = current(records, "difference")
     for way in dict.fromkeys(r["n_way"] for r in pairs):
         for part in ("image", "titles"):
@@ -112,7 +141,8 @@ def write_tables(
             drawn = save_figure(draw(), figures_dir / f"{name}.png", Records=fingerprint(records))
             print(f"wrote {drawn}")
         page = tables_dir / f"{path.stem}.md"
-        page.write_text(_page(path.stem, records, figures), encoding="utf-8")
+        further = [drawn.stem for drawn in figures_dir.glob(f"{path.stem}_products.png")]  # by the experiment itself
+        page.write_text(_page(path.stem, records, [*figures, *further]), encoding="utf-8")
         print(f"wrote {page}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")
@@ -126,6 +156,10 @@ def _page(stem: str, records: Sequence[Record], figures: Iterable[str]) -> str:
         "Seconds": ("cell", seconds_table),
         "Classifiers": ("classifier", classifiers_table),
     }
+    if stem.startswith("table2b"):
+        parts |= {"Accuracy": ("cell", missing_table), "Paired differences": ("difference", missing_differences_table)}
+    if stem.startswith("omniglot"):
+        parts = {"Beside published numbers": ("cell", beside_published), **parts}
     text = f"# {stem}\n\nMade by `make tables` from [the records](../results/{stem}.jsonl).\n"
     for heading, (kind, render) in parts.items():
         if current(records, kind):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fewshot_prod.catalog import Catalog, CatalogError
@@ -15,11 +16,11 @@ from fewshot_prod.features import cached_features
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.am3 import AdaptiveMixing, fit_mixing
+from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.names import UnknownName
-from fewshot_prod.prepare import Prepared
+from fewshot_prod.prepare import HANDED, Prepared
 from fewshot_prod.splits import Split
 
-HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
 BASE_GROUPS = 40  # products of each base class that AM3 is fitted to
 CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
 
@@ -35,6 +36,7 @@ class Setting:
         query_distribution: see :class:`EpisodeSampler`.
         domain: the values of the catalog's column "split" that support and query come from, such as
             ("train", "test"); None: from everywhere.
+        missing: which titles or images are not there; None: all are.
     """
 
     n_way: int | str
@@ -42,11 +44,13 @@ class Setting:
     n_query: int = 15
     query_distribution: str = "balanced"
     domain: tuple[str, str] | None = None
+    missing: Missing | None = None
 
     def __str__(self) -> str:
         way = "all-way" if self.n_way == "all" else f"{self.n_way}-way"
         imbalanced = "" if self.query_distribution == "balanced" else " imbalanced"
-        return f"{way} {self.n_shot}-shot{imbalanced}" + (f" {self.domain_name}" if self.domain else "")
+        name = f"{way} {self.n_shot}-shot{imbalanced}" + (f" {self.domain_name}" if self.domain else "")
+        return name + (f", {100 * self.missing.rate:g} % of {self.missing} missing" if self.missing else "")
 
     @property
     def domain_name(self) -> str | None:
@@ -87,14 +91,29 @@ class Pools:
 
     def of(self, method: Any) -> Any:
         """What ``method`` needs: float32 features (N, D), or ProductInputs."""
-        return self.features() if method.needs == "features" else self.inputs()
+        if method.needs == "features":
+            return self.features()
+        parts = getattr(method, "parts", None)
+        return self.inputs(pixels=parts is None or "image" in parts.split("+"))
 
-    def inputs(self) -> ProductInputs:
-        return self._once("inputs", lambda: self.prepared.inputs(self.split.select(self.catalog, self.part)))
+    def inputs(self, pixels: bool = True) -> ProductInputs:
+        """The products; without ``pixels`` by their image features where training froze the image part."""
+        products = self.split.select(self.catalog, self.part)
+        return self._once(f"inputs, pixels {pixels}", lambda: self._read(products, pixels))
 
     def features(self) -> Tensor:
         """float32 (N, D)."""
-        return self._once("features", lambda: self._embed(self.part, self.inputs()))
+        return self._once("features", lambda: self._embed(self.part, self.inputs(pixels=False)))
+
+    def without(self, missing: Missing, sampler: EpisodeSampler) -> tuple[Tensor, QueriesApart]:
+        """Features (2 N, D): the products as supports show them, then as queries do; and episodes over these rows."""
+        whole = self.features()
+        products = self.split.select(self.catalog, self.part)
+        hidden = missing.hide(self.inputs(pixels=False), products.frame["product_id"].tolist())
+        part = f"{self.part}, {100 * missing.rate:g} % without {missing.modality}"
+        less = self._once(part, lambda: self._embed(part, hidden))
+        support, query = (less if missing.where in (side, "both") else whole for side in ("supports", "queries"))
+        return torch.cat([support, query]), QueriesApart(sampler, len(whole))
 
     def center(self) -> Tensor:
         """Mean feature of the base classes, float32 (D,)."""
@@ -126,7 +145,11 @@ class Pools:
 
     def _center(self) -> Tensor:
         sample = self.split.select(self.catalog, "base").take_evenly(CENTER_PRODUCTS)
-        return self._embed("base", self.prepared.inputs(sample)).mean(0)
+        return self._embed("base", self._read(sample, False)).mean(0)
+
+    def _read(self, products: Catalog, pixels: bool) -> ProductInputs:
+        cached = not pixels and self.prepared.facts.get("image_features")
+        return (self.prepared.feature_inputs if cached else self.prepared.inputs)(products)
 
     def _embed(self, part: str, inputs: ProductInputs) -> Tensor:
         facts = self.prepared.facts

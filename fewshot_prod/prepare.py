@@ -22,12 +22,16 @@ from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
+from fewshot_prod.encoders.title import PRETRAINED
+from fewshot_prod.features import with_image_features
 from fewshot_prod.inputs import ProductInputs, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
+
+HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,18 @@ class Prepared:
 
     def inputs(self, catalog: Catalog) -> ProductInputs:
         """``catalog`` as this encoder reads it."""
-        tokenizer = self.encoder.config.get("tokenizer")
         return catalog_inputs(
             catalog,
             image_size=self.facts["image_size"],
-            tokenizer=TitleTokenizer.from_json(tokenizer) if tokenizer else None,
+            tokenizer=self.encoder.tokenizer,
             mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
             attributes=self.encoder.config.get("attribute_values"),
         )
+
+    def feature_inputs(self, catalog: Catalog) -> ProductInputs:
+        """:meth:`inputs` with image features, computed once, in place of images; where the image part was frozen."""
+        key = f"{[catalog.fingerprint, list(self.facts['image_size'])]}"
+        return with_image_features(self.inputs(catalog), self.encoder, inputs_key=key, **self.facts["image_features"])
 
 
 def prepare_encoder(
@@ -105,22 +113,27 @@ def prepare_encoder(
     encoder, inputs = prepared.encoder, prepared.inputs
     if start:
         take_over(encoder, start.encoder)
+    if features_suffice(encoder, options):
+        precision = (start.facts.get("image_features") or start.facts)["precision"]
+        prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
+        inputs = prepared.feature_inputs
 
+    earlier = (start.facts["pretrained_on"] if start else None) or ""
+    own = [part.pretrained_on for part in encoder.children() if hasattr(part, "pretrained_on")]
     facts = {
         "training": training,
         "stage": recipe.stage,
-        "image_size": image_size,
-        "masked_classes": masked_classes,
+        **prepared.facts,
         "seen": None,
         "precision": "32-true",
         "head": {},
         "history": [],
         "train_seconds": 0.0,
         "images_seen": 0,
-        "pretrained_on": "ImageNet-1k" if (recipe.image or {}).get("name") == "efficientnet_lite0" else None,
+        "pretrained_on": ", ".join(filter(None, [earlier, *(data for data in own if data not in earlier)])) or None,
     }
     if start:
-        facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds", "pretrained_on")}
+        facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds")}
     if recipe.stage != "none":
         facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
@@ -162,14 +175,25 @@ def prepare_encoder(
     return Prepared(encoder.eval(), facts)
 
 
+def features_suffice(encoder: ProductEncoder, options: dict[str, Any]) -> bool:
+    """Whether a training with these options sees always the same features of an image: they are then computed once."""
+    fused = encoder.fusion is not None and not encoder.fusion.reads_elements
+    return fused and "image" in options.get("frozen", ()) and options.get("augmentation") is None
+
+
 def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None, seed: int) -> Prepared:
-    """The encoder that a recipe describes, untrained; the tokens and attributes that it knows are ``catalog``'s."""
+    """The encoder that a recipe describes, before any training.
+
+    The tokens and attributes that it knows are ``catalog``'s; a pretrained title encoder brings its own tokens.
+    """
     mask = class_word_masker(masked_classes) if masked_classes else None
     config: dict[str, Any] = {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion}
-    if recipe.title:
+    if recipe.title and recipe.title.get("kind") not in PRETRAINED:
         titles = [title for title in catalog.titles if title is not None]
-        tokenizer = TitleTokenizer.train([mask(title) for title in titles] if mask else titles)
-        config |= {"title": {"vocab_size": tokenizer.vocab_size, **recipe.title}, "tokenizer": tokenizer.to_json()}
+        title = dict(recipe.title)
+        cut = {"chinese": title.pop("chinese")} if "chinese" in title else {}
+        tokenizer = TitleTokenizer.train(list(map(mask, titles)) if mask else titles, **cut)
+        config |= {"title": {"vocab_size": tokenizer.vocab_size, **title}, "tokenizer": tokenizer.to_json()}
     if recipe.attributes:
         values = attribute_values(catalog, recipe.attributes["columns"])
         sizes = [len(known) for known in values.values()]

@@ -200,7 +200,7 @@ def pretrain(
             batch, target = inputs[rows].to(fabric.device), targets[rows].to(fabric.device)
             if augmentation is not None and batch.images is not None:
                 batch = replace(batch, images=augment(batch.images, generator, **augmentation))
-            if modality_dropout and batch.images is not None and batch.tokens is not None:
+            if modality_dropout and batch.shows_images and batch.tokens is not None:
                 batch = drop_modalities(batch, modality_dropout, generator)
             with fabric.autocast():
                 logits = model(batch)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,25 @@ def measured(
     return {**cell, **outcome, "commit": commit(), "versions": versions()}
 
 
+def training_history(
+    rows: Sequence[Mapping[str, float]],
+    *,
+    catalog: str,
+    split: str,
+    encoder: str,
+    train_seed: int,
+    encoder_hash: str,
+    images_seen: int,
+) -> Record:
+    """How an encoder's training went, kind "history": ``rows`` are its validation accuracies as it went on.
+
+    Args:
+        encoder: the recipe.
+        images_seen: images shown by the last row, earlier training included.
+    """
+    return {"kind": "history", **_plain(locals()), "result_version": RESULT_VERSION, "commit": commit()}
+
+
 def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
     """The paired difference of two measured cells: accuracy of ``a`` minus accuracy of ``b``, episode by episode.
 
@@ -126,6 +145,8 @@ def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
     apart = [n for n in names if a[n] != b[n]]
     sides = {s: {"key": cell_key(c), **{n: c[n] for n in apart if n != "config"}} for s, c in (("a", a), ("b", b))}
     shared |= {"kind": "difference", "n_episodes": min(a["n_episodes"], b["n_episodes"])}
+    if a["config"].get("missing") and a["config"]["missing"] == b["config"].get("missing"):
+        shared["config"] = {"missing": a["config"]["missing"]}  # of both, as the rest of the configurations is not
     return {**shared, **sides, **_plain({"mean": mean, "ci95": ci95}), "commit": commit(), "versions": versions()}
 
 
@@ -184,6 +205,8 @@ def read_records(path: Path | str) -> list[Record]:
 def drop_superseded(path: Path | str) -> int:
     """Take out cells that stand there again, later, for the same row, setting and seed, and the differences of both.
 
+    Likewise the history of an encoder that was trained anew.
+
     That is what a changed recipe, catalog, hyperparameter or number of episodes leaves behind; a table would refuse the
     two together.
 
@@ -197,15 +220,18 @@ def drop_superseded(path: Path | str) -> int:
 def _drop_superseded(path: Path | str) -> int:
     records = read_records(path)
     unlike = OUTCOMES | {"config", "encoder_hash", "images_seen", "catalog_fingerprint", "result_version"}
-    unlike |= {"n_episodes", "norm", "transductive"}
+    unlike |= {"n_episodes", "norm", "transductive", "rows"}
     latest: dict[str, str] = {}
     for record in records:
-        if record["kind"] == "cell":
-            place = {k: v for k, v in record.items() if k not in unlike} | {"row": record["config"].get("row")}
+        if record["kind"] != "difference":
+            told = {name: record.get("config", {}).get(name) for name in ("row", "missing")}
+            place = {k: v for k, v in record.items() if k not in unlike} | told
             latest[json.dumps(place, sort_keys=True)] = cell_key(record)
     keys = set(latest.values())
     kept = [
-        r for r in records if (cell_key(r) in keys if r["kind"] == "cell" else {r["a"]["key"], r["b"]["key"]} <= keys)
+        r
+        for r in records
+        if ({r["a"]["key"], r["b"]["key"]} <= keys if r["kind"] == "difference" else cell_key(r) in keys)
     ]
     if len(kept) < len(records):
         temporary = Path(f"{path}.tmp")

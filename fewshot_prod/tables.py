@@ -163,6 +163,34 @@ def differences_table(records: Iterable[Record], *, columns: Sequence[str] = COL
     return _pivot(named_differences(pairs), rows, columns, text, (), f"{caption}; {INTERVAL}")
 
 
+def by_what_is_missing(records: Iterable[Record], kind: str = "cell") -> list[Record]:
+    """Records with a further field ``missing``, such as "titles of queries"; where nothing is, once for each of these.
+
+    So every line of a table, and of a figure, begins with the complete products.
+    """
+    chosen = current(records, kind)
+    known = sorted({(r["config"] or {}).get("missing") for r in chosen} - {None})
+    found = []
+    for record in chosen:
+        own = (record["config"] or {}).get("missing")
+        found += [record | {"missing": name} for name in ([own] if own else known)]
+    return found
+
+
+def missing_table(records: Iterable[Record]) -> str:
+    """Accuracies as titles, or images, disappear: one column a share, one line an encoder and place."""
+    columns = [f for f in COLUMNS if f not in ("query_distribution", "n_query")]
+    rows = ("missing", *columns, *(f for f in ROWS if f != "missing_rate"))
+    return methods_table(by_what_is_missing(records), rows=rows, columns=("missing_rate",))
+
+
+def missing_differences_table(records: Iterable[Record]) -> str:
+    """Paired differences as titles, or images, disappear, in the layout of :func:`missing_table`."""
+    pairs = by_what_is_missing(records, "difference")
+    columns = ("missing", "n_way", "n_shot", "missing_rate")
+    return differences_table(pairs, columns=columns)
+
+
 def named_differences(pairs: Sequence[Record]) -> list[Record]:
     """Difference records with a further field ``difference`` that names both sides by what tells them apart.
 

@@ -145,7 +145,7 @@ def test_support_and_query_may_come_from_two_parts_of_the_catalog(catalog, tmp_p
         seeds=(0,), results=tmp_path / "domain.jsonl", runs=tmp_path, n_episodes=5, overrides=SMOKE,
         report=lambda line: None,
     )  # fmt: skip
-    records = read_records(tmp_path / "domain.jsonl")
+    records = [r for r in read_records(tmp_path / "domain.jsonl") if r["kind"] == "cell"]
     assert [r["domain"] for r in records] == [None, "train to test"]
     assert "| train to test |" in methods_table(records)
 
@@ -199,6 +199,16 @@ def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():
     for name, recipe in RECIPES.items():
         assert recipe.start is None or recipe.start in RECIPES, name
         assert recipe.stage in ("none", "pretrain", "metatrain"), name
+
+
+def test_every_trained_method_goes_on_from_conv4_with_as_many_products():
+    from fewshot_prod.metatrain import ALGORITHMS
+
+    for algorithm in ALGORITHMS:
+        recipe = RECIPES[f"conv4_{algorithm}"]
+        o = {"meta_batch_size": 1, **recipe.options}
+        shown = o["n_iterations"] * o["meta_batch_size"] * o["n_way"] * (o["n_shot"] + o["n_query"])
+        assert (recipe.start, o["algorithm"], shown) == ("conv4", algorithm, 30_000)
 
 
 def test_take_over_copies_shared_parts(catalog):

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
 SHIPPED = ROOT / "data" / "checkpoints" / "synthetic_conv4_gru_prototypical"
 TABLE_SCRIPTS = {"table1_methods.py": 7, "table3_all_methods.py": 11, "fig1_shots.py": 7}  # and their methods
+TABLE_SCRIPTS |= {"table2_modalities.py": 2, "table2b_missing.py": 1}
 
 
 def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -100,15 +101,30 @@ def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
     wanted = ["nearest centroid", "prototypical", "maml", "maml, support statistics"]
     done = run("table_omniglot.py", "--smoke", "--root", str(tmp_path), "--rows", *wanted, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "runs" / "smoke" / "omniglot_vinyals_published.md").read_text()
-    records = [r for r in read_records(tmp_path / "runs" / "smoke" / "omniglot_vinyals.jsonl") if r["kind"] == "cell"]
+    page, everything = done.stdout, read_records(tmp_path / "runs" / "smoke" / "omniglot_vinyals.jsonl")
+    records = [r for r in everything if r["kind"] == "cell"]
     rows = {r["config"]["row"] for r in records}
     assert rows == set(wanted) and all(f"| {row} | " in page for row in rows)
     assert "*Snell et al. 2017, table 1* | *98.8* | *99.7* | *96.0* | *98.9*" in page
+    histories = {r["encoder"]: [row["score"] for row in r["rows"]] for r in everything if r["kind"] == "history"}
+    assert set(histories) == {"omniglot_classifier", "omniglot_prototypical", "omniglot_maml"}
+    assert all(0 <= score <= 1 for scores in histories.values() for score in scores)
     assert {(r["n_way"], r["n_shot"]) for r in records} == {(5, 1), (5, 5), (20, 1), (20, 5)}
     transductive = {norm: {r["transductive"] for r in records if r["norm"] == norm} for norm in ("batch", "support")}
     assert transductive == {"batch": {True}, "support": {False}}
     assert "| norm |" in methods_table(records)
+
+
+def test_smoke_of_the_attention_figure(tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    done = run("fig_attention.py", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl")
+    assert len(records) == len(read_split("synthetic_random").novel)
+    assert all(sum(r["modality_weights"].values()) == pytest.approx(1, abs=1e-5) for r in records)
+    assert (tmp_path / "runs" / "smoke" / "attention_synthetic_random_products.png").exists()
+    unknown = run("fig_attention.py", "--smoke", "--products", "nobody", cwd=tmp_path)
+    assert unknown.returncode == 2 and "nobody: no novel product" in unknown.stderr
 
 
 def test_an_encoder_is_trained_by_its_recipe(tmp_path):

@@ -13,7 +13,7 @@ from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.cells import Row, choose_rows
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.evaluation import evaluate
-from fewshot_prod.explore import adaptation_steps, compare_methods, open_pools, recipe_for
+from fewshot_prod.explore import adaptation_steps, best_within, compare_methods, open_pools, recipe_for
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.names import UnknownName, unknown_name
@@ -53,6 +53,20 @@ def test_methods_are_compared_on_the_same_episodes(pools):
     for d in (r for r in records if r["kind"] == "difference"):
         a, b = (cells[name, d["n_shot"]]["accuracy"] for name in ("prototypical", "nearest_centroid"))
         assert d["mean"] == pytest.approx(a - b) and d["n_episodes"] == 40
+
+
+def test_the_best_within_a_budget_is_a_sure_gain_that_fits_into_it():
+    def cell(method, shot, seconds):
+        return {"kind": "cell", "method": method, "n_shot": shot, "eval_seconds": seconds, "n_episodes": 1000}
+
+    def gain(method, shot, mean, ci95):
+        return {"kind": "difference", "a": {"method": method}, "n_shot": shot, "mean": mean, "ci95": ci95}
+
+    cells = [cell(m, k, s) for k in (1, 5) for m, s in (("first", 0.1), ("quick", 1.0), ("slow", 5.0))]
+    gains = [gain("quick", 1, 0.01, 0.02), gain("slow", 1, -0.05, 0.01), gain("quick", 5, 0.02, 0.01)]
+    table = best_within([*cells, *gains, gain("slow", 5, 0.04, 0.01)], {"1 ms": 1.0, "any": float("inf")})
+    assert table.loc[1].tolist() == ["first", "first"], "an unsure gain and a loss are none"
+    assert table.loc[5].tolist() == ["quick  +2.0 ± 1.0", "slow  +4.0 ± 1.0"]
 
 
 def test_adapting_methods_are_measured_and_paired_on_the_first_episodes(pools):

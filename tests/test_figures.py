@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from test_plots import record
 
@@ -30,6 +34,7 @@ from fewshot_prod.plots import (
     rank_diagram,
     style,
 )
+from fewshot_prod.plots.pictures import GAP
 from fewshot_prod.ranks import average_ranks, critical_difference
 from fewshot_prod.results import difference
 
@@ -64,6 +69,17 @@ def drawn(ax) -> np.ndarray:
     """The figure as luminance, float (H, W), 0 to 1."""
     ax.figure.canvas.draw()
     return np.asarray(ax.figure.canvas.buffer_rgba())[..., :3] / 255 @ LUMINANCE
+
+
+def test_a_long_name_under_a_mistake_stays_under_its_picture():
+    queries = torch.arange(2, 10)[None]
+    many = replace(one_episode(), query=queries, query_labels=torch.tensor([[0, 1] * 4]))
+    names = ["short", "an extraordinarily long name"]
+    ax = episode_sheet(flat_images(10), replace(many, classes=torch.tensor([[0, 1]])), names=names, predictions=[1] * 8)
+    ax.figure.canvas.draw()
+    mistakes = [t for t in ax.texts if t.get_text().startswith("→")]
+    left, right = ax.transData.transform([(0, 0), (1 + GAP, 0)])[:, 0]
+    assert len(mistakes) == 4 and all(t.get_window_extent().width <= right - left + 1 for t in mistakes)
 
 
 def test_adaptation_steps_are_read_from_the_config_and_methods_without_them_left_out():
@@ -312,8 +328,45 @@ def test_a_missing_chinese_font_is_told_with_its_remedy(monkeypatch):
         product_sheet(flat_images(1), {"shirt": [0]})
 
 
-@pytest.mark.skipif(style.chinese_family() is None, reason="no font with Chinese characters is installed")
-def test_chinese_characters_look_different_from_each_other():
+@pytest.fixture
+def two_glyphs(tmp_path):
+    """An installed family with two Chinese characters, a full box and half of one, so that no download is needed."""
+    builder = FontBuilder(1000)
+    corners = {".notdef": (0, 0), "uni886C": (900, 800), "uni53E3": (900, 400)}
+    builder.setupGlyphOrder(list(corners))
+    builder.setupCharacterMap({ord("衬"): "uni886C", ord("口"): "uni53E3"})
+    glyphs = {}
+    for name, (right, top) in corners.items():
+        pen = TTGlyphPen(None)
+        pen.moveTo((0, 0))
+        for point in ((0, top), (right, top), (right, 0)):
+            pen.lineTo(point)
+        pen.closePath()
+        glyphs[name] = pen.glyph()
+    builder.setupGlyf(glyphs)
+    builder.setupHorizontalMetrics(dict.fromkeys(corners, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Two Glyphs", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "two.ttf")
+    font_manager.fontManager.addfont(tmp_path / "two.ttf")
+    yield "Two Glyphs"
+    font_manager.fontManager.ttflist = [f for f in font_manager.fontManager.ttflist if f.name != "Two Glyphs"]
+
+
+def test_chinese_characters_are_drawn_by_the_font_that_has_them(two_glyphs, monkeypatch):
+    """The same label with a whole and a half box: what is missing would be two equal boxes, and warned about."""
+    monkeypatch.setattr(style, "chinese_family", lambda: two_glyphs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ink = {name: (1 - drawn(product_sheet(flat_images(1), {name: [0]}))).sum() for name in ("衬", "口", " ")}
+    assert ink["衬"] - ink[" "] == pytest.approx(2 * (ink["口"] - ink[" "]), rel=0.1)
+
+
+def test_an_installed_chinese_font_has_different_pictures_for_different_characters():
+    if style.chinese_family() is None:
+        pytest.skip("no font with Chinese characters is installed: pip install '.[fonts]'")
     pictures = [drawn(product_sheet(flat_images(1), {name: [0]})) for name in ("衬", "口")]
     assert np.abs(pictures[0] - pictures[1]).max() > 0.5, "missing glyphs are equal boxes"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_prod.catalog import CatalogError, decoding, images, inspection, load_catalog
+from fewshot_prod.catalog import CatalogError, decoding, images, inspection, load_catalog, opencv, preprocessing
 from fewshot_prod.catalog.decoding import ImageProblem, open_rgb, pixel_digest, resized
 from fewshot_prod.catalog.images import image_array
 
@@ -255,3 +257,128 @@ def test_rendered_catalogs_need_no_cache(shop, cache):
     whole = rendered.take(np.array([0, 1, 2, 4]))
     assert np.shares_memory(image_array(whole, (12, 8)), pixels)
     assert not (cache / "images").exists()
+
+
+# OpenCV and preprocessing -------------------------------------------------------------------------------------------
+
+with_opencv = pytest.mark.skipif(find_spec("cv2") is None, reason="OpenCV (extra 'opencv') is not installed")
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth colours with some noise, as photos have."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return (smooth + rng.integers(-6, 7, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+@with_opencv
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_opencv_decodes_jpeg_files_to_equal_pixels(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for mode, quality in (("RGB", 90), ("L", 40)):
+        path = tmp_path / f"{mode}.jpg"
+        Image.fromarray(photo(45, 62)).convert(mode).save(path, quality=quality, exif=exif)
+        np.testing.assert_array_equal(opencv.decode(path), np.asarray(open_rgb(path)))
+        assert opencv.decode(path).shape[:2] == ((45, 62) if orientation < 5 else (62, 45))
+
+
+@with_opencv
+def test_opencv_leaves_other_files_to_pillow(tmp_path, monkeypatch):
+    transparent = np.dstack([photo(8, 9), np.full((8, 9), 100, np.uint8)])
+    Image.fromarray(transparent).save(tmp_path / "a.png")
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "c.jpg")
+    for name in ("a.png", "c.jpg"):
+        np.testing.assert_array_equal(opencv.decode(tmp_path / name), np.asarray(open_rgb(tmp_path / name)))
+    Image.fromarray(photo(60, 60)).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(ImageProblem, match=r"image truncated: half\.jpg"):
+        opencv.decode(tmp_path / "half.jpg")
+    with pytest.raises(ImageProblem, match=r"image unreadable: text\.jpg"):
+        opencv.decode(tmp_path / "text.jpg")
+    monkeypatch.setattr(opencv, "MAX_PIXELS", 3599)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 3599)
+    with pytest.raises(ImageProblem, match=r"image too large: whole\.jpg"):
+        opencv.decode(tmp_path / "whole.jpg")
+
+
+@with_opencv
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("size", [(24, 24), (30, 20), (90, 140)])
+def test_opencv_resizes_within_the_stated_tolerance(tmp_path, fit, size):
+    """Once decoded at a quarter of its sides, once shrunk, once grown."""
+    for i, (height, width) in enumerate([(400, 330), (60, 80)]):
+        path = tmp_path / f"{i}.jpg"
+        Image.fromarray(photo(height, width, seed=i)).save(path, quality=90)
+        ours, pillow = opencv.fitted(opencv.decode(path, size), size, fit), resized(open_rgb(path), size, fit)
+        gap = np.abs(ours.astype(int) - pillow)
+        assert ours.shape == pillow.shape and gap.mean() < (5 if fit == "crop" else 2)
+        assert fit == "crop" or np.percentile(gap, 99) <= 12
+    assert opencv.decode(tmp_path / "0.jpg", (24, 24)).shape == (100, 83, 3)
+
+
+@with_opencv
+def test_the_cache_keeps_back_ends_and_steps_apart(shop, cache):
+    catalog = load_catalog("table", shop)
+    plain = image_array(catalog, SIZE)
+    (first,) = cache_files(cache)
+    grey, by_opencv = image_array(catalog, SIZE, steps=("greyscale",)), image_array(catalog, SIZE, backend="opencv")
+    assert len(cache_files(cache)) == 3 and first in cache_files(cache)
+    assert (grey[..., 0] == grey[..., 2]).all() and (plain[..., 0] != plain[..., 2]).any()
+    assert (by_opencv[3] == 0).all() and (by_opencv != plain).any()
+    np.testing.assert_array_equal(by_opencv[0], opencv.fitted(np.asarray(open_rgb(shop.parent / "0.png")), SIZE))
+    both = image_array(catalog, SIZE, steps=("crop_white", "greyscale"), backend="opencv")
+    assert (both[0][..., 0] == both[0][..., 1]).all()
+
+
+def test_what_image_array_refuses(shop, monkeypatch):
+    catalog = load_catalog("table", shop)
+    with pytest.raises(ValueError, match="backend='cv' is not one of 'pillow', 'opencv'"):
+        image_array(catalog, SIZE, backend="cv")
+    with pytest.raises(
+        ValueError, match="preprocessing step 'sharpen' is not one of crop_white, greyscale, grey_light"
+    ):
+        image_array(catalog, SIZE, steps=("greyscale", "sharpen"))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ImportError, match=r"needs the package 'opencv-python-headless'.*fewshot_prod\[opencv\]"):
+        image_array(catalog, SIZE, backend="opencv")
+
+
+def test_drawn_catalogs_are_preprocessed_too():
+    catalog = load_catalog("synthetic", products_per_category=5, image_size=16)
+    grey = image_array(catalog, (16, 16), steps=("greyscale",))
+    np.testing.assert_array_equal(grey[7], preprocessing.greyscale(catalog.pixels[7]))
+
+
+def test_white_margins_are_cut_off():
+    pixels = np.full((20, 30, 3), 250, np.uint8)
+    pixels[4:9, 6:28] = photo(5, 22) // 2
+    np.testing.assert_array_equal(preprocessing.crop_white(pixels), pixels[4:9, 6:28])
+    pixels[15, 2] = (255, 255, 239)  # one faint pixel belongs to the product
+    assert preprocessing.crop_white(pixels).shape == (12, 26, 3)
+    blank = np.full((4, 5, 3), 241, np.uint8)
+    assert preprocessing.crop_white(blank) is blank
+
+
+def test_greyscale_is_pillows():
+    pixels = photo(40, 30)
+    np.testing.assert_array_equal(
+        preprocessing.greyscale(pixels)[..., 1], np.asarray(Image.fromarray(pixels).convert("L"))
+    )
+
+
+def test_colour_constancy_takes_the_light_out():
+    """Under light of another colour the same thing looks the same again, up to rounding; and by the definition."""
+    pixels = photo(40, 30) // 2 + 20
+    reddish = (pixels * np.array([1.3, 1.0, 0.7])).round().astype(np.uint8)
+    gap = np.abs(preprocessing.grey_light(reddish).astype(int) - preprocessing.grey_light(pixels)).mean()
+    assert gap < 1 and np.abs(reddish.astype(int) - pixels).mean() > 15
+    out = preprocessing.grey_light(reddish) / 255
+    norms = (out**6).mean((0, 1)) ** (1 / 6)
+    assert np.ptp(norms) < 0.005
+    red = np.zeros((3, 3, 3), np.uint8)
+    red[..., 0] = 9
+    np.testing.assert_array_equal(preprocessing.grey_light(red), red)

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_prod.plots import COLUMN_WIDTH, SLIDE_WIDTH, accuracy_vs_shots, save_figure, training_curves
-from fewshot_prod.results import cell, measured
+from fewshot_prod.plots import (
+    COLUMN_WIDTH,
+    SLIDE_WIDTH,
+    accuracy_vs_shots,
+    save_figure,
+    training_curves,
+    training_progress,
+)
+from fewshot_prod.results import cell, measured, training_history
 
 SHOTS = (1, 2, 3, 5, 10, 20)
 
@@ -111,6 +118,24 @@ def test_training_curves_ring_the_best_point_and_pass_over_rows_without_validati
     assert {t.get_text() for t in ax.texts} == {"supervised", "ProtoNet"}
     with pytest.raises(ValueError, match=r"the history 'a' has no 'score'; it has \['epoch', 'loss'\]"):
         training_curves({"a": [{"epoch": 5, "loss": 1.0}]})
+
+
+def test_training_progress_counts_images_and_leaves_out_the_start():
+    def history(encoder, unit, images, *scores):
+        rows = [{unit: k, "score": score} for k, score in enumerate(scores)]
+        where = {"catalog": "omniglot", "split": "s", "train_seed": 0, "encoder_hash": encoder}
+        return training_history(rows, **where, encoder=encoder, images_seen=images)
+
+    kept = [
+        history("omniglot_maml", "iteration", 600, 0.2, 0.7, 0.9, 0.8),
+        history("omniglot_classifier", "epoch", 100, 0.2, 0.6),
+    ]
+    ax = training_progress(kept)
+    maml, classifier, ring, _ = ax.get_lines()
+    np.testing.assert_allclose(maml.get_xdata(), [200, 400, 600])
+    np.testing.assert_allclose(classifier.get_xdata(), [100])
+    assert (ring.get_xdata(), ring.get_ydata()) == ([400], [90])
+    assert {t.get_text() for t in ax.texts} == {"maml", "classifier"}
 
 
 def test_a_given_axes_is_drawn_on_and_a_png_is_sharp_in_a_column(tmp_path):

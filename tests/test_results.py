@@ -23,6 +23,7 @@ from fewshot_prod.results import (
     measured,
     read_records,
     save_episode_accuracy,
+    training_history,
 )
 
 COORDINATES = {
@@ -239,3 +240,15 @@ def test_a_cell_measured_again_over_more_episodes_takes_the_old_one_s_place(tmp_
         append_record(path, {**done(), "n_episodes": n})
     assert drop_superseded(path) == 1
     assert [r["n_episodes"] for r in read_records(path)] == [10_000]
+
+
+def test_the_history_of_an_encoder_trained_anew_takes_the_old_one_s_place(tmp_path):
+    path, same = tmp_path / "r.jsonl", {"catalog": "omniglot", "split": "s", "encoder": "conv4", "train_seed": 0}
+    for hashed, score in (("a", 0.5), ("b", 0.75)):
+        rows = [{"iteration": 10, "score": score}]
+        append_record(path, training_history(rows, **same, encoder_hash=hashed, images_seen=100))
+    append_record(path, done())
+    assert drop_superseded(path) == 1
+    history, cell = read_records(path)
+    assert history["kind"] == "history" and history["rows"] == [{"iteration": 10, "score": 0.75}]
+    assert cell["kind"] == "cell"

@@ -6,7 +6,7 @@ import pytest
 
 from fewshot_prod import pages
 from fewshot_prod.reproduction import minutes, reproduction_table
-from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured
+from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured, training_history
 from fewshot_prod.tables import IMAGENET, MASKED, current, differences_table, methods_table, seconds_table
 
 
@@ -227,6 +227,24 @@ def test_how_a_file_is_made_again_is_read_from_its_records(tmp_path):
     (tmp_path / "t_methods.py").unlink()
     with pytest.raises(ValueError, match="experiment 't' is made by no script"):
         reproduction_table({"t": cells}, tmp_path)
+
+
+def test_omniglot_s_page_begins_with_the_published_numbers_and_has_its_figure(tmp_path):
+    results = tmp_path / "results"
+    (tmp_path / "README.md").write_text("")
+    row = {"config": {"row": "matching"}, "catalog": "omniglot", "method": "matching"}
+    for way, shot in ((5, 1), (20, 5)):
+        append_record(
+            results / "omniglot_s.jsonl", record(0.9725, n_way=way, n_shot=shot, **row) | {"train_seconds": 90}
+        )
+    rows = [{"iteration": k, "score": 0.9 + k / 100} for k in range(3)]
+    where = {"catalog": "omniglot", "split": "s", "train_seed": 0, "encoder_hash": "a"}
+    append_record(results / "omniglot_s.jsonl", training_history(rows, **where, encoder="conv4", images_seen=100))
+    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", tmp_path / "README.md")
+    table = rows_of((tmp_path / "tables" / "omniglot_s.md").read_text())
+    assert table[2][:5] == ["*Vinyals et al. 2016, table 1*", "*98.1*", "*98.9*", "*93.8*", "*98.5*"]
+    assert table[3][:6] == ["matching", "97.25 ± 0.20", "–", "–", "97.25 ± 0.20", "0"]
+    assert (tmp_path / "figures" / "omniglot_s_training.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_unknown_block_is_an_error(tmp_path):

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
+import torch
 
+from fewshot_prod.catalog import Catalog, load_catalog
 from fewshot_prod.catalog.class_words import class_word_masker, naming_rate
-from fewshot_prod.catalog.titles import TitleTokenizer, normalise_title
+from fewshot_prod.catalog.titles import TitleTokenizer, _jieba, normalise_title
+from fewshot_prod.encoders.title.bag import BagEncoder
+from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.evaluation import evaluate
+from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.prepare import untrained
+from fewshot_prod.recipes import RECIPES
 
 TITLES = [
     "Nike Men Black Running Shoes",
@@ -185,3 +196,115 @@ def test_masking_20000_titles_takes_under_2_seconds():
     masked = [mask(title) for title in titles]
     assert time.process_time() - start < 2
     assert masked[0] == "brand0 men dark blue lounge k0 cotton size 0"
+
+
+# --- Chinese ---------------------------------------------------------------------------------------------------------
+
+jieba = pytest.mark.skipif(find_spec("jieba") is None, reason="jieba (extra 'chinese') is not installed")
+every_cut = pytest.mark.parametrize("chinese", ["characters", pytest.param("words", marks=jieba), "subwords"])
+
+
+@pytest.fixture(scope="module")
+def chinese_catalog() -> Catalog:
+    return load_catalog("synthetic", products_per_category=15, image_size=16, language="zh")
+
+
+@pytest.fixture(scope="module")
+def chinese_shop(tmp_path_factory) -> Catalog:
+    """Titles as shops write them: Chinese and English, full width and half, blanks or none, emoji."""
+    folder = tmp_path_factory.mktemp("shop")
+    styles = (
+        "{brand} {thing} {colour}",
+        "【{brand}】{colour}{thing}，包邮🎁",
+        "{colour}{thing}（{brand} ２０２４新款）❤️",
+        "{BRAND}/耐克　{thing}{colour}ＸＬ",
+    )
+    things = {"跑步鞋": "跑步鞋", "T恤": "Ｔ恤", "平底锅": "平底锅", "Backpack": "双肩Backpack", "台灯": "LED台灯"}
+    lines = ["title,category"]
+    for category, thing in things.items():
+        for i in range(12):
+            brand, colour = ("Nike", "Casa", "Pico")[i % 3], ("红色", "蓝色", "黑色", "白色")[i % 4]
+            title = styles[i // 3].format(brand=brand, BRAND=brand.upper(), thing=thing, colour=colour)
+            lines.append(f"{title},{category}")
+    (folder / "shop.csv").write_text("\n".join(lines), encoding="utf-8")
+    return load_catalog("table", folder / "shop.csv")
+
+
+@every_cut
+def test_every_cut_spells_the_whole_title(chinese, chinese_catalog):
+    tokenizer = TitleTokenizer.train(chinese_catalog.titles, 3000, chinese=chinese)
+    for title in chinese_catalog.titles[::50]:
+        assert "".join(tokenizer.pieces(title)) == normalise_title(title).replace(" ", "")
+    again = TitleTokenizer.from_json(tokenizer.to_json())
+    assert again.encode(chinese_catalog.titles)[0].equal(tokenizer.encode(chinese_catalog.titles)[0])
+    long = [piece for title in chinese_catalog.titles for piece in again.pieces(title) if re.match("[一-鿿]{2}", piece)]
+    assert bool(long) == (chinese != "characters")
+    lengths = tokenizer.encode(chinese_catalog.titles)[1].float()
+    characters = TitleTokenizer.train(chinese_catalog.titles, 3000).encode(chinese_catalog.titles)[1].float()
+    assert lengths.mean() == characters.mean() if chinese == "characters" else lengths.mean() < 0.8 * characters.mean()
+
+
+@jieba
+def test_words_are_those_of_the_language_and_no_others():
+    titles = ["耐克红色跑步鞋", "耐克蓝色跑步鞋", "红色运动裤 men 41码", "nike蓝色обувь跑步鞋"] * 3
+    tokenizer = TitleTokenizer.train(titles, 400, chinese="words")
+    assert tokenizer.pieces("耐克 Ｎｉｋｅ红色跑步鞋") == ["耐克", "nike", "红色", "跑步", "鞋"]
+    assert tokenizer.pieces("nike蓝色обувь跑步鞋") == [
+        "nike",
+        "蓝色",
+        "обувь",
+        "跑步",
+        "鞋",
+    ]  # other scripts stay whole
+    tokens, lengths = tokenizer.encode(["红色", None, " ", "龘"])
+    assert lengths.tolist()[:3] == [1, 0, 0] and lengths[3] == 3 and tokens[0, 0] > 0
+    subwords = TitleTokenizer.train(["黑红色鞋红色的", "红色"] * 3, 300, chinese="subwords")
+    assert subwords.pieces("红色") == ["红色"]
+
+
+def test_cuts_refuse(monkeypatch):
+    with pytest.raises(ValueError, match="chinese='letters' is not one of 'characters', 'words', 'subwords'"):
+        TitleTokenizer.train(TITLES, 400, chinese="letters")
+    _jieba.cache_clear()
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    with pytest.raises(ImportError, match=r"needs the package 'jieba'.*fewshot_prod\[chinese\]"):
+        TitleTokenizer.train(["红色"], 400, chinese="words")
+
+
+def test_chinese_names_are_masked_as_substrings(chinese_catalog, chinese_shop):
+    for catalog in (chinese_catalog, chinese_shop):
+        mask = class_word_masker(catalog.categories)
+        masked = [title and mask(title) for title in catalog.titles]
+        names = [normalise_title(name) for name in catalog.categories]
+        assert naming_rate(catalog.titles, catalog.frame["category"]) > 0.3
+        assert not [title for title in masked if title and any(name in title for name in names if not name.isascii())]
+        assert naming_rate(masked, catalog.frame["category"]) == 0
+    assert masked[12] == "nike 红色" and masked[-1] == "pico/耐克 led 白色xl"
+
+
+@every_cut
+def test_few_shot_from_titles_of_a_chinese_shop(chinese, chinese_shop):
+    """A bag of tokens with random embeddings knows the things again by their tokens; chance is 20 %."""
+    catalog = chinese_shop
+    assert len(catalog) == 60 and "❤" in normalise_title(catalog.titles[8])
+    tokens, lengths = TitleTokenizer.train(catalog.titles, 600, chinese=chinese).encode(catalog.titles)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        features = BagEncoder(600, embedding_dim=256).eval()(tokens, lengths)
+    sampler = EpisodeSampler(catalog.category_ids, catalog.groups, n_way=5, n_shot=5, n_query=5, seed=0)
+    accuracy = evaluate(NearestCentroid("L2N"), features, sampler, 100).accuracy.mean()
+    # Of so few titles "subwords" merges colour and thing into one token, unlike any other's.
+    assert accuracy > (0.5 if chinese == "subwords" else 0.8)
+
+
+def test_an_emoji_is_spelled_in_one_way():
+    assert normalise_title("I ❤️ Tea ☕︎") == normalise_title("I ❤ Tea ☕") == "i ❤ tea ☕"
+
+
+@jieba
+def test_a_recipe_says_how_chinese_is_cut(chinese_catalog):
+    prepared = untrained(RECIPES["gru_words"], chinese_catalog, None, 0)
+    assert prepared.encoder.tokenizer.pieces("红色跑步鞋") != list("红色跑步鞋")
+    assert "chinese" not in prepared.encoder.config["title"]
+    inputs = prepared.inputs(chinese_catalog.take(np.arange(5)))
+    assert prepared.encoder(inputs).shape == (5, 256)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from fewshot_prod.catalog import opencv
 from fewshot_prod.catalog.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.decoding import DECODING_VERSION, Fit, ImageProblem, in_threads, open_rgb, resized
+from fewshot_prod.catalog.preprocessing import preprocess
 
 
 def cache_folder() -> Path:
@@ -28,12 +31,14 @@ def image_array(
     workers: int | None = None,
     progress: bool = True,
     fit: Fit = "stretch",
+    steps: Sequence[str] = (),
+    backend: Literal["pillow", "opencv"] = "pillow",
 ) -> np.ndarray:
     """Every picture of a catalog at one size, decoded once and then memory-mapped.
 
-    The file's name is a hash of the pictures' pixel digests in row order, the size and the fit: other pictures or
-    another order make another file. It is written under another name and renamed, so a killed process leaves no
-    half file, and a second process waits for the first. A damaged file is made again.
+    The file's name is a hash of the pictures' pixel digests in row order and of all that makes other pixels of them:
+    other pictures or another order make another file. It is written under another name and renamed, so a killed
+    process leaves no half file, and a second process waits for the first. A damaged file is made again.
 
     Args:
         catalog: rows without a picture get zeros.
@@ -42,6 +47,10 @@ def image_array(
         workers: decoding threads, default one a CPU core.
         progress: show a bar when there are many pictures to decode.
         fit: "stretch" ignores the aspect ratio, "pad" keeps it with white bars, "crop" keeps the centre.
+        steps: what is done to the pixels first, names of ``preprocessing.STEPS``.
+        backend: "opencv" is faster and makes slightly other pixels, see :mod:`fewshot_prod.catalog.opencv`. The
+            encoders that come with this package were trained on those of "pillow". Drawn catalogs have no files to
+            decode, and are resized by Pillow.
 
     Returns:
         uint8 (N, H, W, 3), read-only, row i = row i of ``catalog.frame``.
@@ -49,17 +58,27 @@ def image_array(
     Raises:
         CatalogError: if a picture cannot be decoded (it changed since the catalog was loaded), or the cache cannot
             be written.
+        ImportError: if OpenCV is wanted and not installed.
+        ValueError: for an unknown step, back end or fit.
     """
+    if backend not in ("pillow", "opencv"):
+        raise ValueError(f"backend={backend!r} is not one of 'pillow', 'opencv'")
+    preprocess(np.zeros((1, 1, 3), np.uint8), steps)  # names are checked before the work
     if catalog.pixels is not None:
-        return _rendered(catalog, size, fit)
+        return _rendered(catalog, size, fit, steps)
     names = catalog.frame["image"].tolist()
     shape = (len(names), *size, 3)
     folder = (cache_dir or cache_folder()) / "images"
-    path = folder / f"{catalog.name}-{size[0]}x{size[1]}-{_key(catalog, names, size, fit)}.npy"
+    path = folder / f"{catalog.name}-{size[0]}x{size[1]}-{_key(catalog, names, size, fit, steps, backend)}.npy"
     blank = np.zeros((*size, 3), np.uint8)
 
     def decode(name: str | None) -> np.ndarray:
-        return blank if name is None else resized(open_rgb((catalog.root or Path()) / name), size, fit)
+        path = (catalog.root or Path()) / (name or "")
+        if name is None:
+            return blank
+        if backend == "pillow":
+            return resized(_preprocessed(open_rgb(path), steps), size, fit)
+        return opencv.fitted(preprocess(opencv.decode(path, None if steps else size), steps), size, fit)
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,14 +96,23 @@ def image_array(
         ) from None
 
 
-def _key(catalog: Catalog, names: list[str | None], size: tuple[int, int], fit: Fit) -> str:
+def _preprocessed(image: Image.Image, steps: Sequence[str]) -> Image.Image:
+    return Image.fromarray(preprocess(np.asarray(image), steps)) if steps else image
+
+
+def _key(
+    catalog: Catalog, names: list[str | None], size: tuple[int, int], fit: Fit, steps: Sequence[str], backend: str
+) -> str:
     if "pixel_digest" in catalog.frame.columns:
         digests = catalog.frame["pixel_digest"].tolist()
     else:  # a catalog made by hand
         from fewshot_prod.catalog.inspection import inspect_images
 
         digests = [found and found.digest for found in inspect_images(catalog.root or Path(), names)]
-    return hashlib.sha256(repr((DECODING_VERSION, tuple(size), fit, digests)).encode()).hexdigest()[:20]
+    made = (DECODING_VERSION, tuple(size), fit, digests)
+    if steps or backend != "pillow":  # caches from before there were these keep their names
+        made += (tuple(steps), backend)
+    return hashlib.sha256(repr(made).encode()).hexdigest()[:20]
 
 
 def _open_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -109,15 +137,15 @@ def _write(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> 
         unfinished.unlink(missing_ok=True)
 
 
-def _rendered(catalog: Catalog, size: tuple[int, int], fit: Fit) -> np.ndarray:
+def _rendered(catalog: Catalog, size: tuple[int, int], fit: Fit, steps: Sequence[str]) -> np.ndarray:
     rows = catalog.frame["image"].tolist()
-    if catalog.pixels.shape[1:3] == tuple(size) and None not in rows:
+    if catalog.pixels.shape[1:3] == tuple(size) and None not in rows and not steps:
         everything = rows == list(range(len(catalog.pixels)))
         array = catalog.pixels.view() if everything else catalog.pixels[np.array(rows, np.int64)]
     else:
         array = np.zeros((len(rows), *size, 3), np.uint8)
         for i, row in enumerate(rows):
             if row is not None:
-                array[i] = resized(Image.fromarray(catalog.pixels[row]), size, fit)
+                array[i] = resized(_preprocessed(Image.fromarray(catalog.pixels[row]), steps), size, fit)
     array.flags.writeable = False
     return array

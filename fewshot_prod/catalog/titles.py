@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
+import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -16,25 +20,38 @@ if TYPE_CHECKING:
 
 _BYTES = [f"<0x{value:02X}>" for value in range(256)]  # the names that `tokenizers` gives fallback bytes
 PAD = "<pad>"
+_CHINESE_RUN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
+_VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f]")  # they ask for a coloured or a plain picture of an emoji
+
+Chinese = Literal["characters", "words", "subwords"]
 
 
 def normalise_title(title: str) -> str:
     """Compatibility characters unified (NFKC, so full width too), case folded, runs of white space made one blank.
 
+    Of emoji the variation selectors go, so that the same one is spelled in one way.
+
     Example:
         >>> normalise_title(" ＮＩＫＥ  Air\u3000跑步鞋 ")
         'nike air 跑步鞋'
     """
-    folded = unicodedata.normalize("NFKC", title).casefold()
+    folded = unicodedata.normalize("NFKC", _VARIATION_SELECTORS.sub("", title)).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding can undo NFKC
 
 
 class TitleTokenizer:
     """Byte-pair encoding with byte fallback (Sennrich et al. 2016; Kudo & Richardson 2018), trained on titles.
 
-    A title is normalised by :func:`normalise_title` and cut at blanks, at punctuation and around every Chinese
-    character, since otherwise a Chinese title would be a single word. Characters outside the vocabulary become
-    their UTF-8 bytes, so no title has an unknown token. Id 0 is padding. Training is deterministic.
+    A title is normalised by :func:`normalise_title` and cut at blanks and at punctuation. That leaves a Chinese title
+    in one piece, hence one of three further cuts, ``chinese``:
+
+    - "characters": around every Chinese character, each of which is a token;
+    - "words": between the words that jieba finds (Sun 2012, github.com/fxsjy/jieba, the extra ``chinese``). Frequent
+      words are tokens, others are put together of shorter pieces;
+    - "subwords": around every run of Chinese characters, within which frequent ones are merged into tokens.
+
+    Characters outside the vocabulary become their UTF-8 bytes, so no title has an unknown token. Id 0 is padding.
+    Training is deterministic.
 
     Example:
         >>> tokenizer = TitleTokenizer.train(["red shoe", "red shoes", "红色 跑步鞋", "红色 鞋"], vocab_size=300)
@@ -43,24 +60,30 @@ class TitleTokenizer:
         ([2, 0, 6], [0, 0, 0, 0, 0, 0], ['red', 'shoe'])
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, *, words: bool = False) -> None:
+        self._tokenizer, self._words = tokenizer, words
 
     @classmethod
-    def train(cls, titles: Iterable[str | None], vocab_size: int = 4000) -> TitleTokenizer:
+    def train(
+        cls, titles: Iterable[str | None], vocab_size: int = 4000, *, chinese: Chinese = "characters"
+    ) -> TitleTokenizer:
         """Learn a vocabulary of at most ``vocab_size`` tokens: padding, 256 bytes, characters, merged pieces.
 
         At most half of what the bytes leave goes to single characters, the most frequent ones; characters seen
         once are left to the bytes.
 
         Raises:
-            ValueError: if ``vocab_size`` leaves no room beside padding and bytes.
+            ValueError: if ``vocab_size`` leaves no room beside padding and bytes, or for an unknown cut of Chinese.
+            ImportError: if "words" are wanted and jieba is not installed.
         """
+        if chinese not in get_args(Chinese):
+            raise ValueError(f"chinese={chinese!r} is not one of {', '.join(map(repr, get_args(Chinese)))}")
         if vocab_size <= 1 + len(_BYTES):
             raise ValueError(f"vocab_size={vocab_size} must exceed {1 + len(_BYTES)}: padding and one token a byte")
         from tokenizers import models, trainers
 
-        texts = [normalise_title(title) for title in titles if title]
+        words = chinese == "words"
+        texts = [_text(title, words) for title in titles if title]
         counts = Counter(character for text in texts for character in text if not character.isspace())
         frequent = sorted((c for c in counts if counts[c] > 1), key=lambda c: (-counts[c], c))
         alphabet = frequent[: (vocab_size - 1 - len(_BYTES)) // 2]
@@ -73,12 +96,12 @@ class TitleTokenizer:
             limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        learner = _pipeline(models.BPE())
+        learner = _pipeline(models.BPE(), chinese)
         learner.train_from_iterator(texts, trainer)
         model = json.loads(learner.to_str())["model"]
         # A fresh pipeline without special tokens: a title that spells "<pad>" or "<0x00>" is plain text.
         merges = [tuple(merge) for merge in model["merges"]]
-        return cls(_pipeline(models.BPE(vocab=model["vocab"], merges=merges, byte_fallback=True)))
+        return cls(_pipeline(models.BPE(vocab=model["vocab"], merges=merges, byte_fallback=True), chinese), words=words)
 
     @property
     def vocab_size(self) -> int:
@@ -95,22 +118,16 @@ class TitleTokenizer:
             tokens, int64 (N, T), padded with 0, T the longest length (at least 1); lengths, int64 (N,), 0 for a
             missing title.
         """
-        import torch  # catalogs are read without it
-
-        texts = [normalise_title(title) if title else "" for title in titles]
-        ids = [encoding.ids[:max_length] for encoding in self._tokenizer.encode_batch(texts)]
-        lengths = np.array([len(row) for row in ids], np.int64)
-        tokens = np.zeros((len(ids), max(1, lengths.max(initial=0))), np.int64)
-        for row, values in zip(tokens, ids, strict=True):
-            row[: len(values)] = values
-        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+        texts = [_text(title, self._words) if title else "" for title in titles]
+        return padded([encoding.ids[:max_length] for encoding in self._tokenizer.encode_batch(texts)])
 
     def pieces(self, title: str) -> list[str]:
         """The tokens of one title as text; a fallback byte reads "<0xF0>"."""
-        return self._tokenizer.encode(normalise_title(title)).tokens
+        return self._tokenizer.encode(_text(title, self._words)).tokens
 
     def to_json(self) -> str:
-        return self._tokenizer.to_str()
+        text = self._tokenizer.to_str()
+        return json.dumps({"chinese": "words", **json.loads(text)}, ensure_ascii=False) if self._words else text
 
     @classmethod
     def from_json(cls, text: str) -> TitleTokenizer:
@@ -122,15 +139,53 @@ class TitleTokenizer:
         from tokenizers import Tokenizer
 
         try:
-            tokenizer = Tokenizer.from_str(text)
+            settings = json.loads(text)
+            words = settings.pop("chinese", None) == "words"
+            tokenizer = Tokenizer.from_str(json.dumps(settings))
         except Exception as error:  # `tokenizers` raises plain Exception
             raise ValueError(f"not a tokenizer's JSON: {error}") from error
         if tokenizer.token_to_id(PAD) != 0:
             raise ValueError(f"this tokenizer has no {PAD!r} at id 0; use one that TitleTokenizer.train made")
-        return cls(tokenizer)
+        return cls(tokenizer, words=words)
 
 
-def _pipeline(model: object) -> Tokenizer:
+def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as tokens, int64 (N, T), padded with 0, T at least 1; and their lengths, int64 (N,).
+
+    Example:
+        >>> padded([[7, 3], []])[0].tolist()
+        [[7, 3], [0, 0]]
+    """
+    import torch  # catalogs are read without it
+
+    lengths = np.array([len(row) for row in ids], np.int64)
+    tokens = np.zeros((len(ids), max(1, lengths.max(initial=0))), np.int64)
+    for row, values in zip(tokens, ids, strict=True):
+        row[: len(values)] = values
+    return torch.from_numpy(tokens), torch.from_numpy(lengths)
+
+
+def _text(title: str, words: bool) -> str:
+    """The normalised title, with blanks between Chinese words if ``words``."""
+    text = normalise_title(title)
+    return _CHINESE_RUN.sub(lambda run: f" {' '.join(_jieba().cut(run[0]))} ", text).strip() if words else text
+
+
+@functools.cache
+def _jieba() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it asks for pkg_resources and has unusual escapes
+            import jieba
+    except ImportError:
+        raise ImportError(
+            "chinese='words' needs the package 'jieba': pip install 'fewshot_prod[chinese]', or choose 'characters'"
+        ) from None
+    jieba.setLogLevel(logging.WARNING)
+    return jieba
+
+
+def _pipeline(model: object, chinese: Chinese) -> Tokenizer:
     from tokenizers import Regex, Tokenizer, pre_tokenizers
 
     tokenizer = Tokenizer(model)
@@ -138,7 +193,7 @@ def _pipeline(model: object) -> Tokenizer:
         [
             pre_tokenizers.WhitespaceSplit(),
             pre_tokenizers.Punctuation("isolated"),
-            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\p{Han}" if chinese == "characters" else r"\p{Han}+"), "isolated"),
         ]
     )
     return tokenizer

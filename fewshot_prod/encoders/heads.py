@@ -15,21 +15,22 @@ class RelationModule(nn.Module):
     Args:
         feature_dim: D, size of the features.
         hidden: width of both hidden layers.
+        n_way: classes of the episodes that it is trained on: scores start at 1 / n_way, the share of right pairs.
 
     Example:
         >>> RelationModule(4)(torch.zeros(3, 5, 4), torch.zeros(3, 7, 4)).shape
         torch.Size([3, 7, 5])
     """
 
-    def __init__(self, feature_dim: int, hidden: int = 64) -> None:
+    def __init__(self, feature_dim: int, hidden: int = 64, n_way: int = 5) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(feature_dim)
         self.pair = nn.Linear(2 * feature_dim, hidden)
         self.hidden = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, 1)
-        # Scores start where one pair in five is right. From one in two, the first steps lower every score, which ends
-        # with hidden units that are zero for all pairs, and training stays there.
-        nn.init.constant_(self.score.bias, math.log(0.2 / 0.8))
+        # From higher scores the first steps lower every one, which ends with hidden units that are zero for all pairs,
+        # and training stays there.
+        nn.init.constant_(self.score.bias, -math.log(n_way - 1))
 
     def forward(self, classes: Tensor, queries: Tensor) -> Tensor:
         """Scores, float32 (..., Q, n_way), from vectors (..., n_way, D) and (..., Q, D)."""

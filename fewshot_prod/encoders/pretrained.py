@@ -26,6 +26,7 @@ class EfficientNetLite0(nn.Module):
 
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     feature_dim = 1280
+    pretrained_on = "ImageNet-1k"
 
     def __init__(self, stochastic_depth: float = 0.2) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.encoders.attributes import AttributeEncoder
 from fewshot_prod.encoders.fusion import AttentionFusion, build_fusion
 from fewshot_prod.encoders.heads import build_head
@@ -25,9 +26,9 @@ class ProductEncoder(nn.Module):
         config: ``image``: arguments of :func:`image_encoder`; ``title``: arguments of :func:`title_encoder`;
             ``attributes``: arguments of :class:`AttributeEncoder`; each may be left out or None. ``fusion``:
             ``{"kind": a key of FUSIONS, "dim": int}``, needed with several of them; ``tokenizer``: the JSON of a
-            trained :class:`TitleTokenizer`, kept beside the weights; ``head``: what a metric method learned beside the
-            encoder, see :func:`build_head`; ``inner_rates``: true where Meta-SGD's :class:`InnerRates` belong to the
-            weights.
+            trained :class:`TitleTokenizer`, kept beside the weights, which pretrained title encoders do without;
+            ``head``: what a metric method learned beside the encoder, see :func:`build_head`; ``inner_rates``: true
+            where Meta-SGD's :class:`InnerRates` belong to the weights.
 
     Raises:
         ValueError: if the config names no modality, or several without a fusion, or a fusion that does not fit.
@@ -46,6 +47,8 @@ class ProductEncoder(nn.Module):
             raise ValueError("an encoder needs an 'image' part, a 'title' part or both")
         self.image = image_encoder(**image) if image else None
         self.title = title_encoder(**title) if title else None
+        if hasattr(self.title, "arguments"):  # it was read from a folder, which a checkpoint does without
+            self.config = config | {"title": self.title.arguments}
         self.attributes = AttributeEncoder(**attributes) if attributes else None
         if self.image is not None:
             self.register_buffer("mean", torch.tensor(self.image.mean).view(3, 1, 1) * 255, persistent=False)
@@ -69,6 +72,14 @@ class ProductEncoder(nn.Module):
     def modality(self) -> str:
         """ "image", "title" or "image+title", as it stands in records."""
         return "+".join(name for name in MODALITIES if getattr(self, name) is not None)
+
+    @property
+    def tokenizer(self) -> Any | None:
+        """What makes tokens of titles by ``encode(titles)``: a pretrained title encoder's own, or the config's."""
+        if hasattr(self.title, "tokenizer"):
+            return self.title.tokenizer
+        text = self.config.get("tokenizer")
+        return TitleTokenizer.from_json(text) if text else None
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """Features, float32 (B, D). A lone modality that a product lacks gives that product a zero vector."""
@@ -108,18 +119,11 @@ class ProductEncoder(nn.Module):
     def _read(self, inputs: ProductInputs, elements: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         features, present = {}, {}
         if self.image is not None:
-            if inputs.images is None:
-                raise ValueError("this encoder reads images, and these inputs have none; build them with image_size")
-            # uint8 NHWC permuted to NCHW is channels_last without a copy
-            pixels = (inputs.images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+            features["image"] = self._read_images(inputs, elements)
             there = inputs.has_image
             if there is None:
-                there = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-            if elements:
-                regions = self.image.feature_map(pixels).flatten(2).mT  # (B, h * w, D)
-                features["image"], present["image"] = regions, there.unsqueeze(1).expand(regions.shape[:2])
-            else:
-                features["image"], present["image"] = self.image(pixels), there
+                there = torch.ones(len(inputs), dtype=torch.bool, device=features["image"].device)
+            present["image"] = there.unsqueeze(1).expand(features["image"].shape[:2]) if elements else there
         if self.title is not None:
             if inputs.tokens is None:
                 raise ValueError("this encoder reads titles, and these inputs have none; build them with its tokenizer")
@@ -138,6 +142,20 @@ class ProductEncoder(nn.Module):
                     (inputs.attributes > 0).any(1),
                 )
         return features, present
+
+    def _read_images(self, inputs: ProductInputs, elements: bool) -> Tensor:
+        """The image part's features (B, D), or those of its regions (B, h * w, D)."""
+        if inputs.image_features is not None:
+            if elements:
+                raise ValueError(
+                    "this encoder's fusion reads regions of images: give it the images, not their features"
+                )
+            return inputs.image_features
+        if inputs.images is None:
+            raise ValueError("this encoder reads images, and these inputs have none; build them with image_size")
+        # uint8 NHWC permuted to NCHW is channels_last without a copy
+        pixels = (inputs.images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return self.image.feature_map(pixels).flatten(2).mT if elements else self.image(pixels)
 
 
 def build_encoder(config: dict[str, Any]) -> ProductEncoder:

@@ -32,7 +32,7 @@ class Relation:
     Differs from the paper: features are vectors, so that g has fully connected layers, 64 wide, with layer
     normalisation of its inputs, where the paper has two convolutions over feature maps with batch normalisation; a
     class of several shots is the mean instead of the sum of its features; errors are averaged, not summed; scores
-    start at 0.2 instead of 0.5, without which training stayed at equal scores for all pairs.
+    start at 1 / n_way instead of 0.5, without which training stayed at equal scores for all pairs.
     """
 
     module: nn.Module

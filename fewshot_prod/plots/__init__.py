@@ -14,7 +14,9 @@ from fewshot_prod.plots.curves import (
     accuracy_vs_pretraining_size,
     accuracy_vs_shots,
     adaptation_curve,
+    missing_sheet,
     training_curves,
+    training_progress,
 )
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
 from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
@@ -33,9 +35,11 @@ __all__ = [
     "difference_forest",
     "embedding_map",
     "episode_sheet",
+    "missing_sheet",
     "modality_weights",
     "product_sheet",
     "rank_diagram",
     "save_figure",
     "training_curves",
+    "training_progress",
 ]

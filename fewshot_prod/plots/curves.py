@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -13,7 +14,7 @@ from sklearn.isotonic import isotonic_regression
 
 from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, DASHES, MARKERS, drawn_on, points, set_heading
 from fewshot_prod.results import Record
-from fewshot_prod.tables import ROWS, current, group_by, label, refuse_repeated, shown, varying
+from fewshot_prod.tables import ROWS, by_what_is_missing, current, group_by, label, refuse_repeated, shown, varying
 
 
 def accuracy_vs_shots(
@@ -126,6 +127,55 @@ def _accuracy_curves(
     return ax
 
 
+def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: int = 1, width: float = 7.0) -> Axes:
+    """Accuracy over the share of titles, or images, that are missing: a panel for each place where they are.
+
+    A line is the mean over training seeds; image alone and title alone, measured with nothing missing, are level.
+
+    Args:
+        records: as ``experiments/table2b_missing.py`` writes them, of one catalog and split.
+        width: inches, of the figure.
+
+    Returns:
+        The first of the panels.
+
+    Raises:
+        ValueError: without cells of this way and shot.
+    """
+    chosen = [r for r in by_what_is_missing(records) if (r["n_way"], r["n_shot"]) == (n_way, n_shot)]
+    if not chosen:
+        raise ValueError(f"no cells of {n_way}-way {n_shot}-shot to draw: run the experiment first")
+    masked = any(r["mask_class_words"] for r in chosen)
+    chosen = [r | {"missing_rate": r["missing_rate"] or 0.0, "experiment": _line_name(r)} for r in chosen]
+    panels = group_by(chosen, ("missing",))
+    rows = -(-len(panels) // 3)
+    figure = plt.figure(figsize=(width, (2.0 if masked else 1.7) * rows), layout="constrained")
+    axes = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
+    for ax, ((name,), members) in zip(axes, panels.items(), strict=False):
+        lines = group_by(members, ("experiment",))
+        styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
+        for ((line,), cells), (colour, dash, marker) in zip(lines.items(), styles, strict=False):
+            at = list(group_by(cells, ("missing_rate",)).values())
+            x = np.array([p[0]["missing_rate"] for p in at])
+            mean = np.array([np.mean([r["accuracy"] for r in p]) for p in at])
+            if len(x) == 1:
+                x, mean, marker = np.array([0.0, 1.0]), mean.repeat(2), None
+            ax.plot(100 * x, 100 * mean, color=colour, linestyle=dash, marker=marker, markersize=3, label=line)
+        ax.set_title(f"{name} missing", loc="left", fontsize=8)
+        ax.tick_params(labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("Missing (%)", fontsize=8)
+    figure.supylabel(f"Accuracy (%), {shown('n_way', n_way)} {n_shot}-shot", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    return figure.axes[0]
+
+
+def _line_name(record: Record) -> str:
+    """ "concat" or "title", and whether class words are masked."""
+    masked = ", masked" if record["mask_class_words"] else ""
+    return (record["fusion"] or record["modality"]) + masked
+
+
 def _compact(n: float) -> str:
     """A number as it stands at a tick: 20, 162k, 1.5M."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
@@ -169,6 +219,26 @@ def training_curves(
         ax.set_xlabel(x.replace("_", " ").capitalize())
         ax.set_title(title, loc="left")
     return ax
+
+
+def training_progress(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
+    """Validation accuracy over the images shown, a line for each encoder and training seed; its best point is ringed.
+
+    Rows from before training, which would press the others together at the top, are left out.
+
+    Args:
+        records: results records; those of kind "history" are drawn, see ``results.training_history``. Of encoders that
+            start from random weights: of others, the images counted would be more than those of the rows.
+    """
+    histories = {}
+    kept = current(records, "history")
+    for record in kept:
+        unit = "iteration" if "iteration" in record["rows"][-1] else "epoch"
+        each = record["images_seen"] / record["rows"][-1][unit]
+        name = record["encoder"].removeprefix(f"{record['catalog']}_").replace("_", " ")
+        name += f", seed {record['train_seed']}" if varying(kept, ["train_seed"]) else ""
+        histories[name] = [row | {"images_shown": each * row[unit]} for row in record["rows"] if row[unit]]
+    return training_curves(histories, ax, x="images_shown", width=width)
 
 
 def adaptation_curve(

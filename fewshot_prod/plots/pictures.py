@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, drawn_on, text_scale
+from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, drawn_on, points, text_scale
 
 GAP = 0.06  # between pictures, as a share of a picture's width
 WRONG = COLOURS[1]
@@ -82,6 +82,7 @@ def episode_sheet(
     across = right + queries * (1 + GAP) - GAP
     with drawn_on(ax, width, 0.8 * width * (step * episode.n_way + 0.3) / across + 0.25 * text_scale(width)) as ax:
         size = ax.xaxis.label.get_size()
+        mistakes = []
         for y, (left_row, right_row) in enumerate(zip(support, query, strict=True)):
             for x, slot in enumerate(left_row):
                 _place(ax, images[int(episode.support[0, slot])], x * (1 + GAP), y * step, tall)
@@ -93,13 +94,18 @@ def episode_sheet(
                     ax.add_patch(Rectangle(corner, 1, tall, **frame))
                     text = f"→ {labels[predicted[slot]]}".replace(" ", "\n").replace("→\n", "→ ")
                     at = corner[0] + 0.5, corner[1] + tall + 0.03
-                    ax.text(*at, text, ha="center", va="top", fontsize=0.6 * size, color=WRONG, clip_on=False)
+                    style = {"ha": "center", "va": "top", "fontsize": 0.6 * size, "color": WRONG}
+                    mistakes.append(ax.text(*at, text, clip_on=False, **style))
         middle = right - line / 2 - GAP / 2
         ax.plot([middle, middle], [0, episode.n_way * step - GAP], color="0.6", linewidth=0.08 * size)
         heading = {"va": "bottom", "fontsize": size, "color": "0.3"}
         ax.text(0, -0.08, "support", **heading)
         ax.text(right, -0.08, "query", **heading)
         _finish(ax, across, labels, tall, step)
+        points(ax)  # lays the figure out, so that sizes are known
+        room = (1 + GAP) * np.diff(ax.transData.transform([(0, 0), (1, 0)])[:, 0]).item()
+        for text in mistakes:  # a long word is made smaller, or it would run into the neighbour's
+            text.set_fontsize(text.get_fontsize() * min(1, room / text.get_window_extent().width))
     return ax
 
 

@@ -1,0 +1,110 @@
+"""What does an encoder listen to: picture or title, category by category, and which words of a title?
+
+Command: python experiments/fig_attention.py                     (fashion: --catalog fashion --recipe resnet12_gru)
+
+Minutes: under 1 with a shipped encoder; else an encoder is trained first, as table 1 does it
+
+Writes: experiments/results/attention_<split>.jsonl, a line a novel category, of which ``make tables`` draws
+experiments/figures/attention_<split>.png; and attention_<split>_products.png, some products with their pictures and
+titles: beside it for the synthetic catalog, for others in runs/attention/, since they may not be ours to publish
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fewshot_prod.arguments import CatalogArgs, Data, run_script
+
+
+@dataclass(frozen=True)
+class Args:
+    """Draw the attention of an encoder with attention fusion over products of novel categories."""
+
+    data: Data = field(default_factory=CatalogArgs)
+    """Which catalog and split; it must have titles."""
+    recipe: str | None = None
+    """A key of fewshot_prod.recipes.RECIPES with attention fusion; default the shipped encoder, else conv4_gru."""
+    products: tuple[str, ...] = ()
+    """Ids of the products to show; default eight: evenly from most image to most title, and one without a title."""
+    runs: Path = Path("runs/encoders")
+    """Where trained encoders are kept and looked for."""
+    smoke: bool = False
+    """A run of seconds on a few products; writes into runs/smoke."""
+
+
+def main(args: Args) -> int:
+    """Run it; see the top of this file."""
+    import numpy as np
+
+    from fewshot_prod.catalog.titles import TitleTokenizer
+    from fewshot_prod.checkpoints import encoder_hash
+    from fewshot_prod.explore import pools_of
+    from fewshot_prod.pages import fingerprint
+    from fewshot_prod.plots import attention_sheet, save_figure
+    from fewshot_prod.provenance import commit, versions
+    from fewshot_prod.results import RESULT_VERSION, append_record, read_records
+
+    catalog, split = args.data.load()
+    if args.smoke:
+        catalog = catalog.take_groups(6)
+    pools = pools_of(catalog, split, args.recipe, args.runs)
+    encoder, inputs, novel = pools.prepared.encoder, pools.inputs(), split.select(catalog, "novel")
+    if (encoder.config.get("fusion") or {}).get("kind") != "attention":
+        print(f"error: {args.recipe or catalog.name} has no attention fusion: give --recipe conv4_gru", file=sys.stderr)
+        return 2
+    attention = encoder.attention(inputs)
+    weights, categories = attention["modalities"].numpy(), novel.frame["category"].to_numpy()
+
+    name = f"attention_{split.name}"
+    results, figures = Path("experiments/results"), Path("experiments/figures")
+    if args.smoke:
+        results = figures = Path("runs/smoke")
+    path = results / f"{name}.jsonl"
+    path.unlink(missing_ok=True)
+    facts = {
+        "kind": "attention",
+        "experiment": "attention",
+        "catalog": catalog.name,
+        "split": split.name,
+        "encoder": pools.prepared.facts["training"]["recipe"],
+        "train_seed": pools.prepared.facts["training"]["seed"],
+        "encoder_hash": encoder_hash(encoder),
+        "catalog_fingerprint": catalog.fingerprint,
+        "split_fingerprint": split.fingerprint,
+        "result_version": RESULT_VERSION,
+        "commit": commit(),
+        "versions": versions(),
+    }
+    for category in novel.categories:
+        own = weights[categories == category]
+        share = dict(zip(("image", "title"), own.mean(0), strict=True))
+        append_record(path, facts | {"category": category, "n_products": len(own), "modality_weights": share})
+
+    titled = np.flatnonzero([title is not None for title in novel.titles])
+    by_image = titled[weights[titled, 0].argsort()[::-1]]
+    pick = [*by_image[np.linspace(0, len(titled) - 1, 7).astype(int)], *np.setdiff1d(range(len(novel)), titled)[:1]]
+    if args.products:
+        ids = novel.frame["product_id"].astype(str).tolist()
+        missing = [i for i in args.products if i not in ids]
+        if missing:
+            print(f"error: {', '.join(missing)}: no novel product with such an id", file=sys.stderr)
+            return 2
+        pick = [ids.index(i) for i in args.products]
+    tokenizer = TitleTokenizer.from_json(encoder.config["tokenizer"])
+    ax = attention_sheet(
+        [tokenizer.pieces(novel.titles[i] or "") for i in pick],
+        attention["tokens"][pick].numpy(),
+        images=inputs.images[pick].numpy(),
+        modality_weights=weights[pick],
+        names=categories[pick].tolist(),
+    )
+    folder = figures if catalog.name == "synthetic" or args.smoke else Path("runs/attention")
+    figure = save_figure(ax, folder / f"{name}_products.png", Records=fingerprint(read_records(path)))
+    print(f"records in {path}; products in {figure}; then: make tables")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main, Args, __doc__))

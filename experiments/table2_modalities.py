@@ -1,0 +1,100 @@
+"""Table 2: what do image and title say together that neither says alone, and how are they best fused?
+
+Command: python experiments/table2_modalities.py --catalog fashion          (also: synthetic, table)
+
+Resumes: every encoder and every finished cell is kept, so a stopped run goes on
+
+Writes: experiments/results/table2_modalities_<split>.jsonl; ``make tables`` renders it
+
+Protocol: as table 1; every fusion is trained on the same image features, those of one image encoder, computed once a
+training seed; "masked" titles have lost the phrases that name any class of the catalog. The image encoder has to be
+trained on the split in use: --split fashion_tail trains it first
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
+
+if TYPE_CHECKING:
+    from fewshot_prod.cells import Row
+
+
+@dataclass(frozen=True)
+class Args:
+    """Measure image, title and their fusions at 1 and 5 shots, 5-way and on all novel classes at once."""
+
+    data: Data = field(default_factory=CatalogArgs)
+    """Which catalog and split."""
+    shots: tuple[int, ...] = (1, 5)
+    """Labelled products a class."""
+    image: str = "lite0_tuned"
+    """The image encoder whose features are fused, one of fewshot_prod.recipes.FUSED_STARTS."""
+    cells: Measure = field(default_factory=lambda: MeasureArgs(seeds=(0, 1, 2)))
+    """How much is measured."""
+
+
+def table_rows(start: str, *, adapting: bool) -> list[Row]:
+    """The rows, in the order in which they are measured.
+
+    Args:
+        start: the recipe of images alone.
+        adapting: with the rows of MAML and fine-tuning, seconds an episode, on attention fusion.
+    """
+    from fewshot_prod.cells import Row
+    from fewshot_prod.recipes import FUSED_KINDS
+
+    image, parts = "image nearest_centroid", {"parts": "title+fusion+head"}
+    rows = [Row(image, start, "nearest_centroid")]
+    for masked in ("", "_masked"):
+        titles = {}
+        for method, recipe in (("nearest_centroid", "gru"), ("prototypical", "gru_prototypical")):
+            titles[method] = f"title {method}{masked}"
+            rows.append(Row(titles[method], recipe + masked, method))
+        for kind in FUSED_KINDS:  # concat first: the others are compared with it
+            fused = f"{start}_gru_{kind}"
+            for method, recipe in (("nearest_centroid", fused), ("prototypical", f"{fused}_prototypical")):
+                against = [image, titles[method]]
+                against += [f"{kind} nearest_centroid{masked}"] if method == "prototypical" else []
+                against += [f"concat {method}{masked}"] if kind != "concat" else []
+                rows.append(Row(f"{kind} {method}{masked}", recipe + masked, method, against=tuple(against)))
+        if adapting:
+            fused, against = f"{start}_gru_attention", (f"attention nearest_centroid{masked}",)
+            rows += [
+                Row(f"attention maml{masked}", f"{fused}_maml{masked}", "maml", {}, against, (5,)),
+                Row(f"attention finetune_all{masked}", fused + masked, "finetune_all", parts, against, (5,)),
+                Row(f"attention finetune_head{masked}", fused + masked, "finetune_head", {}, against),
+            ]
+    return rows
+
+
+def main(args: Args) -> int:
+    """Run it; see the top of this file."""
+    from fewshot_prod.catalog.summary import summary
+    from fewshot_prod.names import UnknownName
+    from fewshot_prod.pools import Setting
+    from fewshot_prod.recipes import FUSED_STARTS
+    from fewshot_prod.results import read_records
+    from fewshot_prod.tables import methods_table
+
+    catalog, split = args.data.load()
+    print(summary(catalog))
+    settings = [Setting(way, shot) for way in (5, "all") for shot in args.shots]
+    if args.image not in FUSED_STARTS:
+        raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
+    start = "conv4" if args.cells.smoke else args.image
+    rows = table_rows(start, adapting=bool(args.cells.rows))
+    if args.cells.smoke:
+        rows = [row for row in rows if not row.name.startswith(("gated", "late")) and "masked" not in row.name]
+    results, code = args.cells.measure(
+        "table2_modalities", rows, settings, catalog, split, name=f"table2_modalities_{split.name}"
+    )
+    print(methods_table(read_records(results)))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main, Args, __doc__))
