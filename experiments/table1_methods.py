@@ -62,8 +62,13 @@ def block(encoder: str, *, episodic: bool = True, maml: bool = True, masked: str
     return rows
 
 
-def table_rows(titles: bool) -> list[Row]:
-    """The rows, in the order in which they are measured."""
+def table_rows(*, titles: bool, descriptions: bool) -> list[Row]:
+    """The rows, in the order in which they are measured.
+
+    Args:
+        titles: whether the catalog has any.
+        descriptions: whether its categories have, as grocery's: AM3 mixes them, or the names, into prototypes.
+    """
     from fewshot_prod.cells import Row
 
     rows = block("resnet12", maml=False)
@@ -77,6 +82,11 @@ def table_rows(titles: bool) -> list[Row]:
         Row(control, "lite0_tuned_continued", "nearest_centroid", against=(tuned,)),
         Row("lite0_tuned prototypical", "lite0_tuned_prototypical", "prototypical", against=(tuned, control)),
     ]
+    if descriptions:
+        rows += [
+            Row(f"lite0_tuned am3, {texts}", "lite0_tuned", "am3", {"texts": texts}, against=(tuned,))
+            for texts in ("names", "descriptions")
+        ]
     if titles:
         for masked in ("", "_masked"):
             image, title = "resnet12 nearest_centroid", f"gru nearest_centroid{masked}"
@@ -98,7 +108,7 @@ def main(args: Args) -> int:
 
     catalog, split = args.data.load()
     print(summary(catalog))
-    rows = table_rows(titles=catalog.frame["title"].notna().any())
+    rows = table_rows(titles=catalog.frame["title"].notna().any(), descriptions=catalog.name == "grocery")
     if args.cells.smoke:
         rows = [row for row in rows if row.name.startswith("conv4") and "gru_" not in row.recipe]  # the small encoders
     domains: list[tuple[str, str] | None] = [None]

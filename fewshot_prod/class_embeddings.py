@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.grocery import class_descriptions
-from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.encoders.product import ProductEncoder
 
 TEXTS = ("names", "descriptions")
@@ -51,7 +50,7 @@ def class_embeddings(encoder: ProductEncoder, texts: Sequence[str], base_texts: 
 
         bag = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(base_texts)
         return torch.from_numpy(bag.transform(texts).toarray()).float()
-    tokens, lengths = TitleTokenizer.from_json(encoder.config["tokenizer"]).encode(texts)
+    tokens, lengths = encoder.tokenizer.encode(texts)
     was_training = encoder.title.training
     with torch.no_grad():
         read = encoder.title.eval()(tokens, lengths).float()

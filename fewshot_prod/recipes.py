@@ -51,7 +51,7 @@ SCRATCH = {"epochs": 16, "batch_size": 64, "lr": 0.05, "augmentation": AUGMENTAT
 TUNED = {"epochs": 3, "batch_size": 32, "lr": 0.01, "augmentation": AUGMENTATION}
 # For a classifier of all categories: 192 x 192 crops of grocery's pictures, which are classified at 224 x 224.
 CROPS = {"crop": 0.35, "resolution": 6 / 7, "scale": 0.1, "shift": 0.0, "rotate": 5.0, "colour": 0.25, "erase": 0.3}
-CLASSIFIER = {"epochs": 20, "batch_size": 32, "lr": 0.02, "ema_decay": 0.99, "augmentation": CROPS}
+CLASSIFIER = {"epochs": 30, "batch_size": 32, "lr": 0.02, "ema_decay": 0.99, "augmentation": CROPS}
 TITLES = {"epochs": 10, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3}
 FUSED = TITLES | {"epochs": 5, "modality_dropout": 0.3, "augmentation": AUGMENTATION, "frozen": ("image",)}
 # On fashion's validation classes prototypical networks did better without augmentation (88.3 against 87.5 %), and 40
