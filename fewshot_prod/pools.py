@@ -134,7 +134,7 @@ class Pools:
         base = base.take_groups(BASE_GROUPS)
         known, asked = class_texts(base, texts), class_texts(part, texts)
         mixing = fit_mixing(
-            self._embed("base", self.prepared.inputs(base)),
+            self._embed(f"base, {BASE_GROUPS} groups a class", self._read(base, pixels=False)),
             base.category_ids,
             base.groups,
             class_embeddings(self.prepared.encoder, known, known),
