@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fewshot_prod.results import RESULT_VERSION, Record
+from fewshot_prod.results import RESULT_VERSION, Record, cell_key
 
 # What may tell rows and columns apart; a field with one value all over stands in the caption instead.
 ROWS = ("catalog", "split", "domain", "missing_rate", "modality", "encoder", "fusion", "adapt")
@@ -16,7 +16,7 @@ COLUMNS = ("mask_class_words", "query_distribution", "n_way", "n_query", "n_shot
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 # Fields whose values need no name in a caption.
 PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
-METHOD_ORDER = ("nearest_centroid", "prototypical", "matching", "meta_baseline", "relation", "feat", "ridge")
+METHOD_ORDER = ("nearest_centroid", "prototypical", "am3", "matching", "meta_baseline", "relation", "feat", "ridge")
 METHOD_ORDER += ("maml", "maml_first_order", "proto_maml", "anil", "reptile", "meta_sgd")
 METHOD_ORDER += ("linear_probe", "finetune_head", "baseline_plus_plus", "finetune_all")
 METHOD_ORDER += ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
@@ -77,11 +77,38 @@ def label(fields: Sequence[str], values: Sequence[str]) -> str:
 def current(records: Iterable[Record], kind: str, **wanted: str) -> list[Record]:
     """The records of a kind and of this ``RESULT_VERSION``, filtered.
 
+    Where several rows share encoder and method, their ``method`` says the options that tell them apart.
+
     Args:
         wanted: field -> the values that pass, written as text and joined by commas.
     """
-    chosen = [r for r in records if r["kind"] == kind and r["result_version"] == RESULT_VERSION]
-    return [r for r in chosen if all(str(r[name]) in values.split(",") for name, values in wanted.items())]
+    records = [r for r in records if r["result_version"] == RESULT_VERSION]
+    chosen = [r for r in records if r["kind"] == kind]
+    chosen = [r for r in chosen if all(str(r[name]) in values.split(",") for name, values in wanted.items())]
+    names = _variants(r for r in records if r["kind"] == "cell")
+    if not names:
+        return chosen
+    if kind == "difference":
+        sides = ("a", "b")
+        return [r | {s: r[s] | {"method": names[r[s]["key"]]} for s in sides if r[s]["key"] in names} for r in chosen]
+    return [r | {"method": names[cell_key(r)]} if cell_key(r) in names else r for r in chosen]
+
+
+def _variants(cells: Iterable[Record]) -> dict[str, str]:
+    """Key of a cell -> "am3, texts names", where rows of one encoder and method differ in options other than norm."""
+    places: dict[tuple, dict[str | None, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for r in cells:
+        place = tuple(str(r[f]) for f in (*ROWS, "mask_class_words"))
+        places[place][r["config"].get("row")].append(r)
+    named = {}
+    for rows in places.values():
+        options = [group[0]["config"].get("method", {}) for group in rows.values()]
+        apart = [o for o in options[0] if o != "norm" and any(other.get(o) != options[0][o] for other in options)]
+        if apart:
+            for r in (r for group in rows.values() for r in group):
+                told = (f"{o} {r['config']['method'].get(o)}" for o in apart)
+                named[cell_key(r)] = ", ".join((r["method"], *told))
+    return named
 
 
 def varying(records: Iterable[Record], fields: Iterable[str]) -> tuple[str, ...]:
@@ -95,7 +122,8 @@ def group_by(records: Iterable[Record], fields: Sequence[str]) -> dict[tuple[str
     def place(value: Any) -> tuple[int, float, str]:
         if value is None or isinstance(value, (bool, int, float)):
             return 0, float(value or 0), ""
-        return 1, METHOD_ORDER.index(value) if value in METHOD_ORDER else len(METHOD_ORDER), str(value)
+        name = str(value).partition(",")[0]  # a method's own, without options
+        return 1, METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER), str(value)
 
     groups = defaultdict(list)
     for record in sorted(records, key=lambda r: [place(r[f]) for f in fields]):

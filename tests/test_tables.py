@@ -268,6 +268,30 @@ def test_two_normalisations_of_one_encoder_and_method_are_two_rows():
     ]
 
 
+def test_rows_that_differ_in_options_alone_are_told_apart_in_tables_and_differences():
+    def row(accuracy, name, **options):
+        config = {"row": name, "method": {"logit_scale": 10.0, **options}}
+        return record(accuracy, method="am3" if options else "nearest_centroid", config=config)
+
+    first, names, texts = row(0.9, "first"), row(0.7, "a", texts="names"), row(0.8, "b", texts="descriptions")
+    pairs = [difference(one, first, mean=one["accuracy"] - 0.9, ci95=0.01) for one in (names, texts)]
+    everything = [first, names, texts, *pairs]
+    described = ["am3, texts descriptions", "80.0 ± 0.2"], ["am3, texts names", "70.0 ± 0.2"]
+    assert rows_of(methods_table(everything))[2:] == [["nearest centroid", "90.0 ± 0.2"], *described]
+    assert [line[0] for line in rows_of(differences_table(everything))[2:]] == [
+        "am3, texts descriptions − nearest centroid",
+        "am3, texts names − nearest centroid",
+    ]
+    assert current(current(everything, "difference"), "difference") == current(everything, "difference")
+    steps = [row(0.5 + k / 10, str(k), norm="batch", n_adaptation_steps=k) | {"norm": "batch"} for k in (0, 5)]
+    steps.append(row(0.4, "c", norm="support", n_adaptation_steps=5) | {"norm": "support"})
+    assert [line[:2] for line in rows_of(methods_table(steps))[2:]] == [
+        ["am3, n adaptation steps 0", "batch"],
+        ["am3, n adaptation steps 5", "batch"],
+        ["am3, n adaptation steps 5", "support"],
+    ]
+
+
 def test_seconds_are_for_a_thousand_episodes_and_a_mean_over_seeds():
     def timed(seconds, **changes):
         return {**record(0.5, **changes), "eval_seconds": seconds}
