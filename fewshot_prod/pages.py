@@ -27,6 +27,7 @@ from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
     ROWS,
+    by_what_is_missing,
     current,
     differences_table,
     methods_table,
@@ -100,7 +101,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
     if stem.startswith("table2b"):
-        return {stem: partial(missing_sheet, records)}
+        return {stem: partial(missing_sheet, records)} if by_what_is_missing(records) else {}
     drawn: dict[str, Callable[[], Axes]] = {}
     if current(records, "history"):
         drawn[f"{stem}_training"] = partial(training_progress, records)

@@ -28,6 +28,8 @@ def beside_published(records: Iterable[Record]) -> str:
     cells: dict[tuple[str, int], list[Record]] = {}
     for record in current(records, "cell"):
         cells.setdefault((record["config"]["row"], record["train_seed"]), []).append(record)
+    if not cells:
+        return "No records yet.\n"
     titles = [f"{shown('n_way', way)} {shown('n_shot', shot)}" for way, shot in SETTINGS]
     header = ["row", *titles, "seed", "images seen", "minutes", "norm", "", "episodes"]
     lines = [header, ["---", *["--:"] * 7, "---", "---", "--:"]]

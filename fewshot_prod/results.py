@@ -207,8 +207,8 @@ def drop_superseded(path: Path | str) -> int:
 
     Likewise the history of an encoder that was trained anew.
 
-    That is what a changed recipe, catalog, hyperparameter or number of episodes leaves behind; a table would refuse the
-    two together.
+    That is what a changed recipe, catalog, split, hyperparameter or number of episodes leaves behind; a table would
+    refuse the two together, or show the old one as a row of its own.
 
     Returns:
         How many records were taken out.
@@ -220,7 +220,7 @@ def drop_superseded(path: Path | str) -> int:
 def _drop_superseded(path: Path | str) -> int:
     records = read_records(path)
     unlike = OUTCOMES | {"config", "encoder_hash", "images_seen", "catalog_fingerprint", "result_version"}
-    unlike |= {"n_episodes", "norm", "transductive", "rows"}
+    unlike |= {"n_episodes", "norm", "transductive", "rows", "fusion", "adapt", "pretrained_on", "split_fingerprint"}
     latest: dict[str, str] = {}
     for record in records:
         if record["kind"] != "difference":

@@ -242,6 +242,23 @@ def test_a_cell_measured_again_over_more_episodes_takes_the_old_one_s_place(tmp_
     assert [r["n_episodes"] for r in read_records(path)] == [10_000]
 
 
+def test_a_changed_fusion_pretraining_or_split_takes_the_old_cell_and_its_difference_out(tmp_path):
+    path = tmp_path / "r.jsonl"
+    old, base = done(0.5, config={"row": "fused"}), done(0.4, config={"row": "alone"})
+    for record in (old, base, difference(old, base, mean=0.1, ci95=0.01)):
+        append_record(path, record)
+    assert drop_superseded(path) == 0
+    changed = {}
+    for name, value in (("fusion", "gated"), ("pretrained_on", "x"), ("split_fingerprint", "51"), ("adapt", "head")):
+        changed[name] = value
+        append_record(path, done(0.6, config={"row": "fused"}, **changed))
+        assert drop_superseded(path) == (2 if name == "fusion" else 1), name  # the first takes the difference along
+    assert [(r["config"]["row"], r["fusion"]) for r in read_records(path)] == [
+        ("alone", "attention"),
+        ("fused", "gated"),
+    ]
+
+
 def test_the_history_of_an_encoder_trained_anew_takes_the_old_one_s_place(tmp_path):
     path, same = tmp_path / "r.jsonl", {"catalog": "omniglot", "split": "s", "encoder": "conv4", "train_seed": 0}
     for hashed, score in (("a", 0.5), ("b", 0.75)):

@@ -247,6 +247,16 @@ def test_omniglot_s_page_begins_with_the_published_numbers_and_has_its_figure(tm
     assert (tmp_path / "figures" / "omniglot_s_training.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_results_that_are_only_begun_have_pages(tmp_path):
+    """Table 2b before anything is missing; a block for a file that is not there yet."""
+    (tmp_path / "README.md").write_text("<!-- published:omniglot_s -->\n<!-- end -->\n<!-- table:t -->\n<!-- end -->\n")
+    append_record(tmp_path / "results" / "table2b_missing_s.jsonl", record(0.8, config={"row": "image"}))
+    pages.write_tables(tmp_path / "results", tmp_path / "tables", tmp_path / "figures", tmp_path / "README.md")
+    assert (tmp_path / "tables" / "table2b_missing_s.md").exists() and not (tmp_path / "figures").exists()
+    blocks = pages.generated_blocks(tmp_path / "README.md", tmp_path)
+    assert set(blocks.values()) == {"No records yet.\n"} and len(blocks) == 2
+
+
 def test_an_unknown_block_is_an_error(tmp_path):
     (tmp_path / "page.md").write_text(PAGE)
     with pytest.raises(ValueError, match="has no block 'table:u': add '<!-- table:u -->' and '<!-- end -->' lines"):
