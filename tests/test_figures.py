@@ -178,8 +178,21 @@ def test_seconds_are_those_of_an_episode():
     ax = accuracy_vs_seconds(cells)
     marks = [line for line in ax.get_lines() if line.get_marker() not in ("None", None)]
     np.testing.assert_allclose([m.get_xdata()[0] for m in marks], [10, 2000])
+    assert {m.get_markerfacecolor() == "white" for m in marks} == {False} and "transductive" not in ax.get_xlabel()
     with pytest.raises(ValueError, match="eval_seconds"):
         accuracy_vs_seconds([record(0.6)])
+
+
+def test_a_method_that_saw_all_queries_has_an_open_mark():
+    cells = [record(0.6, method=m, transductive=m == "tim") | {"eval_seconds": 1} for m in ("tim", "prototypical")]
+    ax = accuracy_vs_seconds(cells)
+    faces = {line.get_label(): line.get_markerfacecolor() for line in ax.get_lines() if line.get_marker() != "None"}
+    assert faces["tim"] == "white" != faces["prototypical"] and "open: transductive" in ax.get_xlabel()
+
+
+@pytest.mark.parametrize("counts, told", [((5,), "5"), ((200, 10_000), "200 or 10,000"), ((1, 2, 3), "1 to 3")])
+def test_episodes_are_told_as_they_are(counts, told):
+    assert style.episodes_told([{"n_episodes": n} for n in counts]) == f"n = {told} episodes"
 
 
 def test_class_sizes_are_sorted_and_coloured_by_part():
@@ -300,7 +313,7 @@ def test_modality_weights_are_means_of_categories_the_most_visual_on_top():
 
 
 def test_a_heading_that_is_too_long_for_a_column_breaks():
-    parts = ["synthetic_random", "5-way", "5-shot", "n = 200–10,000 episodes"]
+    parts = ["synthetic_random", "5-way", "5-shot", "n = 200 or 10,000 episodes"]
     for width, lines in ((COLUMN_WIDTH, 2), (SLIDE_WIDTH, 1)):
         with style.drawn_on(None, width) as ax:
             style.set_heading(ax, parts)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from fewshot_prod.plots.curves import fewest_fields
-from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, set_heading, text_scale
+from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, episodes_told, set_heading, text_scale
 from fewshot_prod.ranks import average_ranks, critical_difference
 from fewshot_prod.results import Record
 from fewshot_prod.tables import COLUMNS, current, group_by, label, named_differences, shown, varying
@@ -43,10 +43,9 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
             words = " ".join(v for v in setting if v not in ("", "–")).replace("class words masked", "masked")
             lines.append((None, words, group))
     scale = text_scale(width)
-    counts = sorted({r["n_episodes"] for r in pairs})
     about = [pairs[0]["split"] or pairs[0]["catalog"]]
     about += [shown(f, pairs[0][f]) for f in ("n_way", "n_shot") if f not in columns]
-    about.append("n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes")
+    about.append(episodes_told(pairs))
     with drawn_on(ax, width, (0.17 * len(lines) + 0.55) * scale, grid="x") as ax:
         size = ax.xaxis.label.get_size()
         ax.axvline(0, color="black", linewidth=0.1 * size)
@@ -125,6 +124,8 @@ def rank_diagram(
 def accuracy_vs_seconds(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
     """Accuracy over the time an episode takes (drawing, adapting, predicting), a mark for each method.
 
+    An open mark: the method is transductive, so that it saw all queries at once.
+
     Args:
         records: results records; the cells of one catalog, split, way and number of shots are drawn.
 
@@ -149,16 +150,17 @@ def accuracy_vs_seconds(records: Iterable[Record], ax: Axes | None = None, *, wi
             y, half = (100 * np.mean([r[f] for r in group]) for f in ("accuracy", "ci95"))
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             ax.plot([x, x], [y - half, y + half], "-", color=colour)
-            ax.plot(x, y, marker=marker, color=colour, linestyle="none", label=label(fields, name))
-        ax.set_xlabel("Milliseconds an episode", loc="left")
+            face = "white" if group[0]["transductive"] else colour
+            ax.plot(x, y, marker, color=colour, markerfacecolor=face, label=label(fields, name))
+        sees = any(r["transductive"] for r in cells)
+        ax.set_xlabel("Milliseconds an episode" + (";\nopen: transductive" if sees else ""), loc="left")
         ax.set_ylabel("Accuracy (%)")
         # Names stand in the order of the marks, the highest first.
         names = {"frameon": False, "handletextpad": 0.2, "labelspacing": 0.3, "borderaxespad": 0}
         ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), **names)
         first = cells[0]
-        counts = sorted({r["n_episodes"] for r in cells})
         about = [first["split"] or first["catalog"], shown("n_way", first["n_way"]), shown("n_shot", first["n_shot"])]
-        about.append("n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes")
+        about.append(episodes_told(cells))
         set_heading(ax, about)
     return ax
 

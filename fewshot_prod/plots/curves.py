@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.isotonic import isotonic_regression
 
-from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, DASHES, MARKERS, drawn_on, points, set_heading
+from fewshot_prod.plots.style import (
+    COLOURS,
+    COLUMN_WIDTH,
+    DASHES,
+    MARKERS,
+    drawn_on,
+    episodes_told,
+    points,
+    set_heading,
+)
 from fewshot_prod.results import Record
 from fewshot_prod.tables import ROWS, by_what_is_missing, current, group_by, label, refuse_repeated, shown, varying
 
@@ -112,10 +121,9 @@ def _accuracy_curves(
         high = np.array([max(r["accuracy"] + r["ci95"] for r in p) for p in at])
         lines[label(series, name)] = (np.array([p[0][x] for p in at]), mean, low, high)
     ticks = sorted({r[x] for r in cells})
-    counts = sorted({r["n_episodes"] for r in cells})
     about = [cells[0]["split"] or cells[0]["catalog"], shown("n_way", cells[0]["n_way"])]
     about += [shown(f, cells[0][f]) for f in fixed]
-    about.append("n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes")
+    about.append(episodes_told(cells))
     with drawn_on(ax, width, grid="y") as ax:
         ax.set_xscale(scale)
         ticks = ticks[:: max(1, len(ticks) // 8)]

@@ -16,6 +16,8 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
+from fewshot_prod.results import Record
+
 COLUMN_WIDTH = 3.4  # inches, one of two columns of a paper
 SLIDE_WIDTH = 9.0
 
@@ -74,6 +76,13 @@ def points(ax: Axes) -> tuple[float, float]:
     ax.figure.draw_without_rendering()
     box = ax.get_window_extent()
     return box.width * 72 / ax.figure.dpi, box.height * 72 / ax.figure.dpi
+
+
+def episodes_told(records: Sequence[Record]) -> str:
+    """How many episodes the records are of: "n = 10,000 episodes", or the fewest and the most that one has."""
+    counts = sorted({r["n_episodes"] for r in records})
+    between = " or " if len(counts) == 2 else " to "
+    return "n = " + between.join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " episodes"
 
 
 def set_heading(ax: Axes, parts: Sequence[str]) -> None:
