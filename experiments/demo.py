@@ -2,7 +2,7 @@
 
 Command: make demo         (python experiments/demo.py)
 
-Minutes: under 8 on two CPU cores; run again, it reuses what is unchanged
+Minutes: about 6 on two CPU cores; run again, it reuses what is unchanged
 
 Writes: runs/demo/: table.md, accuracy_vs_shots.png, records.jsonl, and the trained encoders
 """

@@ -27,7 +27,7 @@ class Args:
     recipe: str | None = None
     """A key of fewshot_prod.recipes.RECIPES with attention fusion; default the shipped encoder, else conv4_gru."""
     products: tuple[str, ...] = ()
-    """Ids of the products to show; default eight: evenly from most image to most title, and one without a title."""
+    """Ids of the products to show; default eight: from most image to most title, and one without a title if any is."""
     runs: Path = Path("runs/encoders")
     """Where trained encoders are kept and looked for."""
     smoke: bool = False

@@ -98,6 +98,8 @@ def test_the_first_screen_has_sentence_flow_table_curve_and_three_commands():
     screen = README.read_text().split("## Install")[0]
     order = ["catalog -> splits", "<!-- table:", "fig1_fashion_random.png", "make demo"]
     assert [screen.index(text) for text in order] == sorted(screen.index(text) for text in order)
+    commands = re.findall(r"^ {4}(?:make|\.venv/bin/python) ", screen, re.MULTILINE)
+    assert len(commands) == 3
     assert "make test" in screen and "experiments/table1_methods.py" in screen
     table = [line for line in screen.splitlines() if line.startswith("|")]
     assert len(table) <= 10 and table[0].count("|") <= 10, "a table that a first screen has room for"
@@ -134,6 +136,18 @@ def shown_commands(page: Path) -> set[tuple[str, ...]]:
         re.MULTILINE,
     )
     return {tuple(shlex.split(command)) for command in commands}
+
+
+def told_minutes(page: Path) -> dict[tuple[str, str], str]:
+    """(script, catalog) -> the minutes that a table of the page gives."""
+    rows = re.findall(r"`(?:python )?experiments/(\w+\.py)([^`]*)` \| (\d+|–)", page.read_text(encoding="utf-8"))
+    return {(script, "".join(re.findall(r"--catalog (\w+)", options))): told for script, options, told in rows}
+
+
+def test_both_pages_tell_the_same_minutes():
+    records, page = (told_minutes(path) for path in COMMAND_PAGES)
+    assert len(records) >= 4
+    assert {key: page.get(key) for key in records} == records, "experiments/README.md: take over the README's minutes"
 
 
 COMMANDS = sorted(set().union(*map(shown_commands, COMMAND_PAGES)))
