@@ -112,7 +112,7 @@ def fit_mixing(
     n_way: int = 20,
     n_shot: int = 1,
     n_query: int = 5,
-    n_iterations: int = 500,
+    n_iterations: int = 30,
     meta_batch_size: int = 4,
     lr: float = 1e-3,
     logit_scale: float = AM3.logit_scale,
@@ -126,6 +126,9 @@ def fit_mixing(
         features: float32 (N, D) of base products.
         category_ids, groups: int64 (N,), see :class:`EpisodeSampler`.
         class_embeddings: float32 (C, D_e); row k is that of category k.
+        n_iterations: the networks soon know the base classes by heart: on grocery's validation classes, described by
+            n-grams, 5-way accuracy at 1 shot was 0.6 points above prototypical networks' after 30 iterations and 12
+            below after 500, at 5 shots equal and 15 below.
 
     Returns:
         The networks, in eval mode.
