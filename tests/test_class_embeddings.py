@@ -13,7 +13,7 @@ from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.catalog.grocery import GroceryClass
 from fewshot_prod.class_embeddings import class_embeddings, class_texts
 from fewshot_prod.features import embed
-from fewshot_prod.methods.am3 import AdaptiveMixing
+from fewshot_prod.methods.am3 import AM3, AdaptiveMixing
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.recipes import SMOKE
@@ -61,8 +61,9 @@ def test_a_bag_knows_the_base_texts_alone_and_a_title_part_reads_any(encoders):
 def test_am3_is_fitted_to_base_classes_when_it_is_built(encoders, catalog, name):
     split = default_split(catalog)
     pools = Pools(encoders[name], catalog, split)
-    am3 = pools.build("am3", logit_scale=5.0)
-    assert hyperparameters(am3) == {"texts": "names", "logit_scale": 5.0, "normalise": True}
+    am3 = pools.build("am3", logit_scale=5.0, n_iterations=3)
+    plain = {"texts": "names", "logit_scale": 5.0, "normalise": True, "n_iterations": 3}
+    assert hyperparameters(am3) == plain  # all that the fit depends on is in a record's key
     assert len(am3.class_embeddings) == len(split.novel) and not am3.mixing.training
     episodes = episode_sampler(catalog, split, Setting(5, 1, 2), 0).sample(0, 2)
     logits = am3(pools.features(), episodes)
@@ -75,6 +76,7 @@ def test_am3_is_fitted_to_base_products_alone_and_looks_novel_classes_up_by_name
 
     def fit(features, category_ids, groups, embeddings, **options):
         fitted.append((features, category_ids, embeddings))
+        assert options["n_iterations"] == AM3.n_iterations
         return AdaptiveMixing(embeddings.shape[1], features.shape[1])
 
     monkeypatch.setattr("fewshot_prod.pools.fit_mixing", fit)
