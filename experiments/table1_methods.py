@@ -81,6 +81,7 @@ def table_rows(*, titles: bool, descriptions: bool) -> list[Row]:
         Row("lite0_tuned linear_probe", "lite0_tuned", "linear_probe", against=(tuned,)),
         Row(control, "lite0_tuned_continued", "nearest_centroid", against=(tuned,)),
         Row("lite0_tuned prototypical", "lite0_tuned_prototypical", "prototypical", against=(tuned, control)),
+        Row("lite0_tuned_prototypical linear_probe", "lite0_tuned_prototypical", "linear_probe"),
     ]
     if descriptions:
         rows += [

@@ -39,7 +39,7 @@ def class_texts(catalog: Catalog, texts: str = "names") -> list[str]:
 
 
 def class_embeddings(encoder: ProductEncoder, texts: Sequence[str], base_texts: Sequence[str]) -> Tensor:
-    """float32 (len(texts), D_e): by the encoder's title part, else as a bag of character n-grams.
+    """float32 (len(texts), D_e) on the CPU: by the encoder's title part, else as a bag of character n-grams.
 
     Args:
         base_texts: of the base classes, which the bag's n-grams and their weights are taken from (TF-IDF, of 2 to 4
@@ -50,9 +50,10 @@ def class_embeddings(encoder: ProductEncoder, texts: Sequence[str], base_texts: 
 
         bag = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(base_texts)
         return torch.from_numpy(bag.transform(texts).toarray()).float()
-    tokens, lengths = encoder.tokenizer.encode(texts)
+    device = next(encoder.parameters()).device
+    tokens, lengths = (t.to(device) for t in encoder.tokenizer.encode(texts))
     was_training = encoder.title.training
     with torch.no_grad():
-        read = encoder.title.eval()(tokens, lengths).float()
+        read = encoder.title.eval()(tokens, lengths).float().cpu()
     encoder.title.train(was_training)
     return read

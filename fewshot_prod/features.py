@@ -72,7 +72,10 @@ def cached_features(
     Args:
         inputs_key: what the inputs were made from: the catalog's fingerprint, image size and title options.
     """
-    key = json.dumps([encoder_hash(encoder), inputs_key, flip, precision, len(inputs)])
+    made_of = [encoder_hash(encoder), inputs_key, flip, precision, len(inputs)]
+    if inputs.attributes is not None:  # columns that a catalog's fingerprint leaves out
+        made_of.append(hashlib.sha256(inputs.attributes.numpy().tobytes()).hexdigest())
+    key = json.dumps(made_of)
     folder = (cache_dir or cache_folder()) / "features"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
     if path.is_file():

@@ -213,7 +213,9 @@ def build_method(
     if "mixing" in known:
         if mixing is None:
             raise ValueError(f"{name} is fitted to the base classes of a catalog, which are not at hand: give `mixing`")
-        fitted = {f: arguments.get(f, getattr(method, f)) for f in ("texts", "logit_scale", "normalise")}
+        fitted = {
+            f: arguments.get(f, getattr(method, f)) for f in ("texts", "logit_scale", "normalise", "n_iterations")
+        }
         arguments["mixing"], arguments["class_embeddings"] = mixing(**fitted)
     if "encoder" in known:
         arguments["encoder"] = prepared.encoder

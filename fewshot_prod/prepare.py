@@ -24,7 +24,7 @@ from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
 from fewshot_prod.features import with_image_features
-from fewshot_prod.inputs import ProductInputs, attribute_values, catalog_inputs
+from fewshot_prod.inputs import ProductInputs, attribute_columns, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
@@ -101,6 +101,9 @@ def prepare_encoder(
         "validation": validation.fingerprint,
         "start": start.facts["training"] if start else None,
     }
+    if recipe.attributes:  # fingerprints leave these columns out
+        columns = [attribute_columns(part, recipe.attributes["columns"]).to_json() for part in (base, validation)]
+        training["attribute_rows"] = sha256("".join(columns).encode()).hexdigest()[:16]
     training = json.loads(json.dumps(training))
     folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
     if (folder / "encoder" / "config.json").is_file():
@@ -114,7 +117,7 @@ def prepare_encoder(
     if start:
         take_over(encoder, start.encoder)
     if features_suffice(encoder, options):
-        precision = (start.facts.get("image_features") or start.facts)["precision"]
+        precision = (start.facts.get("image_features") or start.facts)["precision"] if start else "32-true"
         prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
         inputs = prepared.feature_inputs
 

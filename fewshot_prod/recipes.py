@@ -98,6 +98,7 @@ RELATION |= {"algorithm": "relation", "outer_lr": 1e-3}
 # Grocery's have 3,138. A user's table may have few categories.
 SHORT = {"n_iterations": 51, "validate_every": 51, "n_validation_episodes": 20}
 MAML_SIZES = {"synthetic": SHORT}
+REPTILE_SIZES = {"synthetic": SHORT | {"n_iterations": 31, "validate_every": 31}}
 PROTOTYPICAL_SIZES = {
     "synthetic": SHORT | {"n_way": 20},
     "table": {"n_way": 5, "meta_batch_size": 4, "n_iterations": 250},
@@ -126,6 +127,7 @@ def continued(start: str) -> dict[str, Recipe]:
     control = replace(STARTS[start], start=start, options=CONTINUED, catalog_options={"grocery": {"epochs": 10}})
     episodic = replace(control, stage="metatrain", options=PROTOTYPICAL, catalog_options=PROTOTYPICAL_SIZES)
     five_way = replace(control, stage="metatrain", catalog_options=MAML_SIZES)
+    reptile = {"options": MAML_FAMILY["reptile"], "catalog_options": REPTILE_SIZES}  # more products an iteration
     others = ("matching", "meta_baseline", "feat", "ridge")
     return {
         f"{start}_continued": control,
@@ -133,6 +135,7 @@ def continued(start: str) -> dict[str, Recipe]:
         **{f"{start}_{m}": replace(episodic, options=PROTOTYPICAL | {"algorithm": m}) for m in others},
         f"{start}_relation": replace(five_way, options=RELATION),
         **{f"{start}_{m}": replace(five_way, options=options) for m, options in MAML_FAMILY.items()},
+        f"{start}_reptile": replace(five_way, **reptile),
     }
 
 

@@ -12,6 +12,7 @@ from fewshot_prod import prepare
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import attribute_values, catalog_inputs
+from fewshot_prod.pools import Pools
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.recipes import RECIPES, SMOKE
 from fewshot_prod.splits import default_split
@@ -53,6 +54,24 @@ def test_a_recipe_with_attributes_is_trained_kept_and_reads_them(catalog, tmp_pa
     without = replace(inputs, attributes=torch.zeros_like(inputs.attributes))
     changed = (embed(kept.encoder, without) - features).abs().amax(1) > 1e-4
     assert changed.tolist() == (inputs.attributes[:, 0] > 0).tolist()
+
+
+def test_what_was_made_from_other_attributes_is_not_read_again(catalog, tmp_path, monkeypatch):
+    """Neither features nor encoders; the catalog's fingerprint says nothing of these columns."""
+    attributes = {"columns": ("size",), "dim": 8}
+    sized = replace(RECIPES["conv4_gru"], attributes=attributes, start=None, stage="none")
+    monkeypatch.setattr(prepare, "RECIPES", {"sized": sized})
+    split, lines = default_split(catalog), []
+    turned = replace(catalog, frame=catalog.frame.assign(size=catalog.frame["size"].to_numpy()[::-1]))
+    assert turned.fingerprint == catalog.fingerprint
+    made = prepare_encoder("sized", catalog, split, 0, tmp_path, None, lines.append)
+    first, other = (Pools(made, one, split).features() for one in (catalog, turned))
+    assert not torch.allclose(first, other)
+    torch.testing.assert_close(other, embed(made.encoder, made.inputs(split.select(turned, "novel"))))
+    for one, told in ((catalog, 0), (turned, 1)):
+        prepare_encoder("sized", one, split, 0, tmp_path, None, lines.append)
+        assert len(lines) == told
+    assert "its settings or data have changed" in lines[0]
 
 
 def test_encoders_without_attributes_are_told_as_before(catalog, tmp_path, monkeypatch):

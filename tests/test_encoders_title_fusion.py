@@ -29,6 +29,7 @@ from fewshot_prod.encoders.fusion import (
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.encoders.title import TITLE_ENCODERS, TitleEncoder, title_encoder
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.inner_loop import Learner
 
 TOKENS = torch.tensor([[5, 9, 2, 7, 3], [4, 4, 8, 0, 0], [6, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 2, 3, 4, 0]])
 LENGTHS = torch.tensor([5, 3, 1, 0, 4])
@@ -706,3 +707,23 @@ def test_centres_are_means_over_the_products_that_have_the_modality():
         torch.testing.assert_close(centre.running_mean, torch.full_like(centre.running_mean, 5.0), atol=0.2, rtol=0)
     one = {"title": torch.tensor([True, False])}  # one row has no batch statistics
     assert model({"image": torch.randn(2, 3), "title": torch.randn(2, 2)}, one).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shares": {"titel": 0.5}}, "shares has 'titel': 0.5; give numbers above 0 for modalities of"),
+        ({"shares": {"title": 0.0}}, "shares has 'title': 0.0; give numbers above 0"),  # a lone title would be lost
+        ({"spread": 1.5}, "spread is 1.5"),
+    ],
+)
+def test_unit_attention_refuses_shares_that_it_could_not_keep(options, message):
+    with pytest.raises(ValueError, match=message):
+        UnitAttentionFusion(DIMS, **options)
+
+
+@pytest.mark.parametrize("norm", ["batch", "support"])
+def test_unit_attention_is_adapted_with_its_running_means(norm):
+    config = {"image": {"name": "conv4", "width": 8}, "title": {"vocab_size": 12}, "fusion": {"kind": "unit_attention"}}
+    with pytest.raises(ValueError, match=f"norm='{norm}' takes away the means .*: use 'frozen'"):
+        Learner(build_encoder(config), 3, norm=norm)

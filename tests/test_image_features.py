@@ -170,3 +170,13 @@ def test_a_recipe_without_augmentation_and_with_a_frozen_image_part_reads_featur
         torch.testing.assert_close(pools.features(), expected, rtol=1e-4, atol=1e-4)
         head, everything = (METHODS["finetune_all"](encoder, parts=parts, transform="L2N") for parts in ("head", None))
         assert pools.of(head).images is None and pools.of(everything).images is not None
+
+
+def test_an_image_part_that_is_frozen_as_it_comes_needs_no_encoder_to_start_from(monkeypatch, tmp_path):
+    options = {"frozen": ("image",), "epochs": 1, "batch_size": 128}
+    title, fusion = {"embedding_dim": 8, "hidden_size": 8}, {"kind": "concat", "dim": 16}
+    recipe = Recipe(image={"name": "conv4", "width": 8}, title=title, fusion=fusion, options=options)
+    monkeypatch.setattr("fewshot_prod.prepare.RECIPES", {"whole": recipe})
+    catalog = load_catalog("synthetic", products_per_category=4)
+    prepared = prepare_encoder("whole", catalog, default_split(catalog), 0, tmp_path, **QUIET)
+    assert prepared.facts["image_features"] == {"flip": True, "precision": "32-true"}

@@ -73,12 +73,12 @@ def image_array(
     blank = np.zeros((*size, 3), np.uint8)
 
     def decode(name: str | None) -> np.ndarray:
-        path = (catalog.root or Path()) / (name or "")
         if name is None:
             return blank
+        picture = (catalog.root or Path()) / name
         if backend == "pillow":
-            return resized(_preprocessed(open_rgb(path), steps), size, fit)
-        return opencv.fitted(preprocess(opencv.decode(path, None if steps else size), steps), size, fit)
+            return resized(_preprocessed(open_rgb(picture), steps), size, fit)
+        return opencv.fitted(preprocess(opencv.decode(picture, None if steps else size), steps), size, fit)
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

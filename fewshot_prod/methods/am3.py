@@ -64,6 +64,7 @@ class AM3:
         texts: what they are embeddings of, see :func:`fewshot_prod.class_embeddings.class_texts`.
         logit_scale: multiplies the negative distances.
         normalise: divide features by their Euclidean norm first.
+        n_iterations: for which ``mixing`` was trained; a record tells it.
 
     Raises:
         ValueError: if logit_scale is not positive.
@@ -76,6 +77,7 @@ class AM3:
     texts: str = "names"
     logit_scale: float = 10.0
     normalise: bool = True
+    n_iterations: int = 30
 
     needs: ClassVar[str] = "features"
     transductive: ClassVar[bool] = False
@@ -112,7 +114,7 @@ def fit_mixing(
     n_way: int = 20,
     n_shot: int = 1,
     n_query: int = 5,
-    n_iterations: int = 500,
+    n_iterations: int = AM3.n_iterations,
     meta_batch_size: int = 4,
     lr: float = 1e-3,
     logit_scale: float = AM3.logit_scale,
@@ -126,6 +128,9 @@ def fit_mixing(
         features: float32 (N, D) of base products.
         category_ids, groups: int64 (N,), see :class:`EpisodeSampler`.
         class_embeddings: float32 (C, D_e); row k is that of category k.
+        n_iterations: the networks soon know the base classes by heart: on grocery's validation classes, described by
+            n-grams, 5-way accuracy at 1 shot was 0.6 points above prototypical networks' after 30 iterations and 12
+            below after 500, at 5 shots equal and 15 below.
 
     Returns:
         The networks, in eval mode.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
+from fewshot_prod.encoders.fusion.unit_attention import Centre
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.normalisation import SupportNorm, batch_norms, fold_norms
@@ -77,7 +78,8 @@ class Learner(nn.Module):
         vectorised: for use under vmap.
 
     Raises:
-        ValueError: for ``norm="group"`` with an encoder that has batch normalisation.
+        ValueError: for ``norm="group"`` with an encoder that has batch normalisation, and for "batch" and "support"
+            with one whose fusion centres by running means.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class Learner(nn.Module):
         if hasattr(self.encoder, "inner_rates"):
             del self.encoder.inner_rates  # learned beside the weights, not adapted
         layers = batch_norms(self.encoder, norm)
+        if norm in ("batch", "support") and any(isinstance(m, Centre) for m in layers):
+            raise ValueError(f"norm={norm!r} takes away the means that this encoder's fusion centres by: use 'frozen'")
         if norm == "batch":
             for m in layers:
                 m.track_running_stats, m.running_mean, m.running_var = False, None, None

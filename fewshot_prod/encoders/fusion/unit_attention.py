@@ -30,10 +30,13 @@ class UnitAttentionFusion(Fusion):
         dims: features of each modality; the order is that of blocks and weights.
         dim: size of the output, dim / M for each block. None: blocks keep their width, V_m is the identity, and no
             projection that was trained on the training categories loses what tells new ones apart.
-        shares: relative weights of modalities where they are not 1; choose them on validation classes.
+        shares: relative weights of modalities, above 0, where they are not 1; choose them on validation classes.
         spread: 0 (``shares`` alone) to 1 (attention alone).
         length: of each output, so that a linear head starts with logits of a useful size.
         hidden: size of the space in which the attention scores are computed.
+
+    Raises:
+        ValueError: for a share that is not above 0 or of a modality that is not in ``dims``, or a spread outside 0..1.
 
     Example:
         >>> fusion = UnitAttentionFusion({"image": 6, "title": 4}).eval()
@@ -54,8 +57,13 @@ class UnitAttentionFusion(Fusion):
         hidden: int = 64,
     ) -> None:
         super().__init__(dims, sum(dims.values()) if dim is None else dim)
+        for name, share in (shares := shares or {}).items():
+            if name not in dims or share <= 0:
+                raise ValueError(f"shares has {name!r}: {share}; give numbers above 0 for modalities of {list(dims)}")
+        if not 0 <= spread <= 1:
+            raise ValueError(f"spread is {spread}: it must be 0 (shares alone) to 1 (attention alone)")
         self.spread, self.length = spread, length
-        self.shares = [(shares or {}).get(name, 1.0) for name in dims]
+        self.shares = [shares.get(name, 1.0) for name in dims]
         self.norms = nn.ModuleDict({name: nn.Identity() for name in dims})  # length is all that is normalised
         self.blocks = nn.ModuleDict({name: nn.Identity() for name in dims})
         widths = dims
