@@ -155,9 +155,7 @@ def methods_table(
     if not cells:
         return "No records yet.\n"
     columns = [f for f in columns if f not in rows]
-    places = group_by(cells, (*rows, *columns, "train_seed")).values()
-    if any(varying(group, ["norm"]) for group in places):  # one encoder and method, measured under two
-        rows = (*rows, "norm")
+    rows = _with_norm(cells, rows, columns)
     text = _pivot(
         cells,
         rows,
@@ -269,7 +267,14 @@ def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS
         seconds = 1000 * sum(r["eval_seconds"] / r["n_episodes"] for r in place) / len(place)
         return f"{seconds:.3f}" if seconds < 1 else f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}"
 
-    return _pivot(cells, ROWS, columns, text, ("device",), "Seconds for 1,000 episodes, measured over {n}")
+    rows = _with_norm(cells, ROWS, columns)
+    return _pivot(cells, rows, columns, text, ("device",), "Seconds for 1,000 episodes, measured over {n}")
+
+
+def _with_norm(cells: Sequence[Record], rows: Sequence[str], columns: Sequence[str]) -> Sequence[str]:
+    """The fields of rows, and "norm" where one encoder and method was measured under two normalisations."""
+    places = group_by(cells, (*rows, *columns, "train_seed")).values()
+    return (*rows, "norm") if any(varying(group, ["norm"]) for group in places) else rows
 
 
 def _estimate(cells: Sequence[Record], field: str, sign: str = "") -> str:

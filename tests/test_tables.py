@@ -269,6 +269,12 @@ def test_two_normalisations_of_one_encoder_and_method_are_two_rows():
         record(0.95, method="maml", norm="support"),
         record(0.97, norm="frozen"),
     ]
+    timed = [cell | {"eval_seconds": float(i)} for i, cell in enumerate(cells, 10)]
+    assert [line[:3] for line in rows_of(seconds_table(timed))[2:]] == [
+        ["prototypical", "frozen", "1.2"],
+        ["maml", "batch", "1.0"],
+        ["maml", "support", "1.1"],
+    ]
     header, _, *rows = rows_of(methods_table(cells))
     assert header == ["method", "norm", "1-shot", "transductive"]
     assert rows == [
