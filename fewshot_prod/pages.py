@@ -92,7 +92,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
     are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the
     fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all
-    settings, curves over training where the records have them, and attention by category.
+    settings, curves over training of Omniglot, whose encoders all start from random weights, and attention by category.
     """
     attention = current(records, "attention")
     if attention:
@@ -103,7 +103,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     if stem.startswith("table2b"):
         return {stem: partial(missing_sheet, records)} if by_what_is_missing(records) else {}
     drawn: dict[str, Callable[[], Axes]] = {}
-    if current(records, "history"):
+    if stem.startswith("omniglot") and current(records, "history"):
         drawn[f"{stem}_training"] = partial(training_progress, records)
     pairs = current(records, "difference")
     for way in dict.fromkeys(r["n_way"] for r in pairs):

@@ -17,6 +17,7 @@ from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.pages import write_tables
+from fewshot_prod.plots import missing_sheet
 from fewshot_prod.pools import Pools, Setting, episode_sampler
 from fewshot_prod.prepare import Prepared, untrained
 from fewshot_prod.recipes import Recipe
@@ -154,6 +155,11 @@ def test_cells_tables_and_figure_of_what_is_missing(catalog, monkeypatch, tmp_pa
     readme.write_text("")
     write_tables(results.parent, tmp_path, tmp_path, readme)
     assert (tmp_path / "table2b_missing_x.png").stat().st_size > 10_000
+    assert not (tmp_path / "table2b_missing_x_training.png").exists()
+    figure = missing_sheet(kept).figure
+    figure.canvas.draw()
+    legend, panels = figure.legends[0].get_window_extent(), [ax for ax in figure.axes if ax.get_xlabel()]
+    assert panels and all(ax.xaxis.label.get_window_extent().y0 >= legend.y1 for ax in panels)
     assert "titles of queries" in (tmp_path / "table2b_missing_x.md").read_text()
 
 

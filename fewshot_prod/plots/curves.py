@@ -172,7 +172,8 @@ def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: in
         ax.set_title(f"{name} missing", loc="left", fontsize=8)
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("Missing (%)", fontsize=8)
+    for ax in figure.axes[3 * rows - 3 :]:
+        ax.set_xlabel("Missing (%)", fontsize=8)  # a label of the whole figure would lie in the legend
     figure.supylabel(f"Accuracy (%), {shown('n_way', n_way)} {n_shot}-shot", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     return figure.axes[0]
