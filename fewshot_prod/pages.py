@@ -106,11 +106,14 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     if stem.startswith("omniglot") and current(records, "history"):
         drawn[f"{stem}_training"] = partial(training_progress, records)
     pairs = current(records, "difference")
+    if stem.startswith("table2"):  # its fusions under episodic training, and that against its start, are on the page
+        pairs = [r for r in pairs if r["method"] == "nearest_centroid"]
+    parts = {"image": (False, "image"), "titles": (False, "titles"), "masked_titles": (True, "titles")}
     for way in dict.fromkeys(r["n_way"] for r in pairs):
-        for part in ("image", "titles"):
-            chosen = [r for r in pairs if r["n_way"] == way and (r["modality"] == "image") == (part == "image")]
+        for name, part in parts.items():
+            chosen = [r for r in pairs if r["n_way"] == way and _part(r) == part]
             if chosen:
-                drawn[f"{stem}_differences_{part}_{way}"] = partial(difference_forest, chosen)
+                drawn[f"{stem}_differences_{name}_{way}"] = partial(difference_forest, chosen)
     cells = current(records, "cell", domain="None", query_distribution="balanced", modality="image")
     ways = [r["n_way"] for r in cells if isinstance(r["n_way"], int)]
     cells = [r for r in cells if r["n_way"] == min(ways, default=0) and r["eval_seconds"]]
@@ -120,6 +123,12 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     if stem.startswith("table3"):
         drawn[f"{stem}_ranks"] = partial(rank_diagram, records)
     return drawn
+
+
+def _part(pair: Record) -> tuple[bool, str]:
+    """Whether class words are masked on a side of a paired difference, and whether it is about images alone."""
+    masked = any(side.get("mask_class_words") for side in (pair, pair["a"], pair["b"]))
+    return masked, "image" if pair["modality"] == "image" else "titles"
 
 
 def fingerprint(records: Sequence[Record]) -> str:
