@@ -62,6 +62,7 @@ def main(args: Args) -> int:
     from fewshot_prod.cells import Row
     from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
+    from fewshot_prod.tables import current
 
     catalog, split = args.data.load()
     grid = combinations(args.grid)
@@ -74,7 +75,7 @@ def main(args: Args) -> int:
     if code:  # means over different cells would not compare
         return code
     found: dict[str, list[float]] = {}
-    for record in read_records(results):
+    for record in current(read_records(results), "cell"):
         asked = record["n_shot"] in args.shots and record["train_seed"] in (*args.cells.seeds, None)
         if asked and record["config"]["row"] in grid:
             found.setdefault(record["config"]["row"], []).append(100 * record["accuracy"])

@@ -26,7 +26,7 @@ def class_texts(catalog: Catalog, texts: str = "names") -> list[str]:
     Example:
         >>> from fewshot_prod.catalog import load_catalog
         >>> class_texts(load_catalog("synthetic", products_per_category=2))[:2]
-        ['alarm clock', 'apron']
+        ['armchair', 'axe']
     """
     if texts not in TEXTS:
         raise ValueError(f"texts is {texts!r}; choose one of {TEXTS}")
