@@ -60,6 +60,9 @@ def main(args: Args) -> int:
     from fewshot_prod.results import read_records
     from fewshot_prod.tables import missing_table
 
+    if not all(0 < rate <= 1 for rate in args.rates):
+        print(f"error: --rates {args.rates}: shares of products, above 0 and at most 1", file=sys.stderr)
+        return 2
     if args.image not in FUSED_STARTS:
         raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
     catalog, split = args.data.load()

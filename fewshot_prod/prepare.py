@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fewshot_prod.catalog import Catalog
+from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.class_words import class_word_masker
 from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
@@ -75,11 +75,14 @@ def prepare_encoder(
 
     Raises:
         UnknownName: for an unknown recipe.
+        CatalogError: for a recipe with titles on a catalog that has none.
     """
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
     recipe = RECIPES[name]
     base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
+    if recipe.title and not catalog.frame["title"].notna().any():
+        raise CatalogError(f"recipe {name!r} reads titles, and no product of {catalog.name!r} has one: choose another")
     start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None
 
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None

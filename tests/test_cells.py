@@ -160,6 +160,12 @@ def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
     assert encoder_hash(changed.encoder) != encoder_hash(again.encoder)
 
 
+def test_a_recipe_with_titles_is_refused_on_a_catalog_without_any(tmp_path):
+    catalog = load_catalog("synthetic", products_per_category=3, missing_titles=1.0)
+    with pytest.raises(CatalogError, match="'gru' reads titles, and no product of 'synthetic' has one"):
+        prepare_encoder("gru", catalog, default_split(catalog), 0, tmp_path, SMOKE)
+
+
 def test_training_sees_no_product_of_a_novel_class(measured, catalog):
     """The encoder is the same, to the last bit, when all novel products are taken out of the catalog's rows."""
     split = default_split(catalog)

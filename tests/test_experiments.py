@@ -155,6 +155,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     assert missing.stderr.startswith("error: ") and "styles.csv" in missing.stderr
     row = run("table1_methods.py", "--rows", "nearest", cwd=tmp_path)
     assert row.returncode == 2 and "Traceback" not in row.stderr and "no row 'nearest'" in row.stderr
+    rates = run("table2b_missing.py", "--rates", "0.5", "2", cwd=tmp_path)
+    assert rates.returncode == 2 and "Traceback" not in rates.stderr and "--rates (0.5, 2.0)" in rates.stderr
 
 
 def write_table(path: Path, header: list[str], rows: list[list[str]]) -> None:
