@@ -214,6 +214,9 @@ FUSED_KINDS: dict[str, dict[str, Any]] = {
 # better than 0.1 and 0.5, and attention no better than the shares alone (5-way 1-shot 92.7 % at a spread of 0.3, 93.0 %
 # at 0), hence a small spread.
 TITLE_SHARES = {"": 0.6, "_masked": 0.25}
+# What training all parts together, pixels included, adds to a fusion that was trained on image features
+WHOLE = {"epochs": 2, "batch_size": 32, "optimiser": "adamw", "lr": 1e-4, "modality_dropout": 0.3}
+WHOLE |= {"augmentation": AUGMENTATION}
 ON_FEATURES = TITLES | {"epochs": 5, "modality_dropout": 0.3, "frozen": ("image",)}
 
 
@@ -236,6 +239,7 @@ def fused(image: str, kind: str, masked: str) -> dict[str, Recipe]:
         maml = {k: v for k, v in MAML.items() if k != "augmentation"}
         maml |= {"frozen": ("image",), "parts": "title+fusion+head"}
         found[f"{name}_maml"] = replace(episodic, options=maml, catalog_options=MAML_SIZES)
+        found[f"{name}_whole"] = replace(episodic, stage="pretrain", options=WHOLE, catalog_options={})
     return {n + masked: recipe for n, recipe in found.items()}
 
 
