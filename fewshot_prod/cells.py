@@ -28,6 +28,7 @@ from fewshot_prod.results import (
     load_episode_accuracy,
     measured,
     read_records,
+    refuse_fewer_episodes,
     save_episode_accuracy,
     training_history,
 )
@@ -101,10 +102,14 @@ def measure_table(
 
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
+        ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
     """
     for row in rows:
         check_row(row)
-    done = {cell_key(r): r for r in read_records(results)} if results.exists() else {}
+    episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
+    earlier = read_records(results) if results.exists() else []
+    refuse_fewer_episodes(results, earlier, catalog.name, {r.name: episodes[METHODS[r.method].needs] for r in rows})
+    done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
     total, count, started = len(rows) * len(settings) * len(seeds), 0, time.perf_counter()
@@ -137,7 +142,7 @@ def measure_table(
                 except ValueError as error:
                     report(f"{where}: not possible here: {error}")
                     continue
-                n = n_episodes if method.needs == "features" else min(n_episodes, n_episodes_adapting)
+                n = episodes[method.needs]
                 planned = describe(experiment, row, setting, method, pool, seed, n, episode_seed)
                 key = cell_key(planned)
                 if key in done and (episodes_folder / f"{key}.npz").exists():

@@ -18,6 +18,11 @@ from fewshot_prod.provenance import commit, versions
 
 Record = dict[str, Any]
 
+
+class ResultsError(ValueError):
+    """A file of records is broken, or would lose some by what is asked for."""
+
+
 # Raise it when a change of the code makes the same configuration give other numbers: finished cells are then redone.
 RESULT_VERSION = 1
 
@@ -185,7 +190,7 @@ def read_records(path: Path | str) -> list[Record]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a broken line before the last, with its number. A torn last line only warns.
+        ResultsError: for a broken line before the last, with its number. A torn last line only warns.
     """
     whole, torn = _split_torn(Path(path).read_bytes())
     if torn:
@@ -196,10 +201,29 @@ def read_records(path: Path | str) -> list[Record]:
             record = json.loads(line)
             records[cell_key(record)] = record
         except (ValueError, AttributeError) as error:
-            raise ValueError(
+            raise ResultsError(
                 f"{path}, line {number} is no JSON record ({error}); delete that line and rerun"
             ) from error
     return list(records.values())
+
+
+def refuse_fewer_episodes(path: Path | str, records: Sequence[Record], catalog: str, asked: Mapping[str, int]) -> None:
+    """Raise ResultsError if a run would put cells of fewer episodes in the place of these ``records`` of ``path``.
+
+    Whatever the cells' settings and seeds: a table does not mix numbers of episodes within a row.
+
+    Args:
+        asked: name of each row that is to be measured -> episodes.
+    """
+    for record in records:
+        if record["kind"] != "cell" or record["catalog"] != catalog:
+            continue
+        row, n = record["config"].get("row"), record["n_episodes"]
+        if asked.get(row, n) < n:
+            raise ResultsError(
+                f"{path} holds {row!r} over {n:,} episodes, which a run over {asked[row]:,} would replace: name "
+                f"another file (--results), or as many episodes (--episodes, for adapting methods --episodes-adapting)"
+            )
 
 
 def drop_superseded(path: Path | str) -> int:

@@ -17,7 +17,7 @@ from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.prepare import Prepared, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
-from fewshot_prod.results import load_episode_accuracy, read_records
+from fewshot_prod.results import ResultsError, load_episode_accuracy, read_records
 from fewshot_prod.splits import default_split, random_split, read_split
 from fewshot_prod.tables import methods_table
 
@@ -45,11 +45,7 @@ def measure(catalog, folder, rows=ROWS, **options):
         seeds=(0,),
         results=folder / "records.jsonl",
         runs=folder,
-        n_episodes=30,
-        n_episodes_adapting=2,
-        overrides=SMOKE,
-        report=lines.append,
-        **options,
+        **{"n_episodes": 30, "n_episodes_adapting": 2, "overrides": SMOKE, "report": lines.append} | options,
     )
     return failures, lines
 
@@ -115,6 +111,15 @@ def test_a_changed_option_is_a_new_cell_and_takes_the_old_one_s_place(catalog, m
     cells = [r for r in records if r["kind"] == "cell" and r["config"]["row"] == "centroid"]
     assert [r["config"]["method"]["transform"] for r in cells] == ["L2N", "L2N"]
     assert not [r for r in records if r["kind"] == "difference"]  # they compared with the old cells
+
+
+def test_a_run_over_fewer_episodes_is_refused_before_anything_is_lost(measured, catalog):
+    before = (measured / "records.jsonl").read_bytes()
+    for fewer, row, n in (({"n_episodes": 20}, "centroid", 30), ({"n_episodes_adapting": 1}, "tuned", 2)):
+        lost = f"holds '{row}' over {n} episodes, which a run over {next(iter(fewer.values()))} would replace: name"
+        with pytest.raises(ResultsError, match=lost):
+            measure(catalog, measured, **fewer)
+    assert (measured / "records.jsonl").read_bytes() == before
 
 
 def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
