@@ -165,6 +165,13 @@ def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
     assert encoder_hash(changed.encoder) != encoder_hash(again.encoder)
 
 
+def test_an_encoder_that_is_there_needs_no_start(measured, catalog, tmp_path):
+    where = ("synthetic", default_split(catalog).name)
+    shutil.copytree(measured.joinpath(*where, "conv4_prototypical"), tmp_path.joinpath(*where, "conv4_prototypical"))
+    prepare_encoder("conv4_prototypical", catalog, default_split(catalog), 0, tmp_path, SMOKE, pytest.fail)
+    assert not tmp_path.joinpath(*where, "conv4").exists()
+
+
 def test_a_recipe_with_titles_is_refused_on_a_catalog_without_any(tmp_path):
     catalog = load_catalog("synthetic", products_per_category=3, missing_titles=1.0)
     with pytest.raises(CatalogError, match="'gru' reads titles, and no product of 'synthetic' has one"):
