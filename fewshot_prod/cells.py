@@ -10,6 +10,7 @@ from typing import Any
 
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.episode_accuracy import load_episode_accuracy, save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
 from fewshot_prod.methods import METHODS
@@ -25,11 +26,9 @@ from fewshot_prod.results import (
     cell_key,
     difference,
     drop_superseded,
-    load_episode_accuracy,
     measured,
     read_records,
     refuse_fewer_episodes,
-    save_episode_accuracy,
     training_history,
 )
 from fewshot_prod.splits import Split

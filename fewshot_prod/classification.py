@@ -11,8 +11,8 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.grouping import current, shown
 from fewshot_prod.results import Record
-from fewshot_prod.tables import current, shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -143,7 +143,7 @@ COLUMNS = {
 ROWS = ("catalog", "split", "part", "modality", "encoder", "fusion", "mask_class_words", "train_seed")
 
 
-def told_apart(records: Sequence[Record]) -> list[str]:
+def options_apart(records: Sequence[Record]) -> list[str]:
     """Of each record the training options in which others alike in ``ROWS`` differ, as in "head cosine, lr 0.1"."""
     alike: dict[tuple, list[dict]] = defaultdict(list)
     for r in records:
@@ -161,7 +161,7 @@ def classifiers_table(records: Iterable[Record]) -> str:
     found = current(records, "classifier")
     if not found:
         return "No records yet.\n"
-    found = [r | {"options": told} for r, told in zip(found, told_apart(found), strict=True)]
+    found = [r | {"options": told} for r, told in zip(found, options_apart(found), strict=True)]
     rows = (*ROWS, "options") if any(r["options"] for r in found) else ROWS
     lines = [[*rows, "categories", "products", *COLUMNS.values(), "pretrained on", "images seen"]]
     lines.append(["---"] * (len(rows)) + ["--:"] * (2 + len(COLUMNS)) + ["---", "--:"])

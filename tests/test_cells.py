@@ -13,11 +13,12 @@ from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.prepare import Prepared, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
-from fewshot_prod.results import ResultsError, load_episode_accuracy, read_records
+from fewshot_prod.results import ResultsError, read_records
 from fewshot_prod.splits import default_split, random_split, read_split
 from fewshot_prod.tables import methods_table
 
