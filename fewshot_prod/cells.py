@@ -12,7 +12,7 @@ from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.episode_accuracy import load_episode_accuracy, save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
+from fewshot_prod.evaluation import evaluate, mean_ci95, paired_difference
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, episode_sampler, hyperparameters
@@ -141,20 +141,15 @@ def measure_table(
                 except ValueError as error:
                     report(f"{where}: not possible here: {error}")
                     continue
-                n = episodes[method.needs]
-                planned = describe(experiment, row, setting, method, pool, seed, n, episode_seed)
+                planned = describe(experiment, row, setting, method, pool, seed, episodes[method.needs], episode_seed)
                 key = cell_key(planned)
                 if key in done and (episodes_folder / f"{key}.npz").exists():
                     cells[row.name, setting] = done[key]
                     report(f"{where}: done before")
                     continue
                 try:
-                    shown = (pool.of(method), sampler)
-                    if setting.missing:
-                        shown = pool.without(setting.missing, sampler)
-                    scores = evaluate(method, *shown, n, progress=heartbeat(where, report))
-                    record = finish(planned, scores, pool, sampler)
-                    save_episode_accuracy(episodes_folder, key, scores.accuracy, sampler.n_way * sampler.n_query)
+                    progress = heartbeat(where, report)
+                    record = measure_cell(planned, method, pool, setting, sampler, episodes_folder, progress)
                     append_record(results, record)
                 except Exception as error:
                     failures.append(f"{row.name}, {setting}, seed {seed}: {type(error).__name__}: {error}")
@@ -164,7 +159,7 @@ def measure_table(
                 left = (time.perf_counter() - started) / count * (total - count) / 60
                 report(
                     f"{where}: {100 * record['accuracy']:.2f} ± {100 * record['ci95']:.2f} %"
-                    f"  ({scores.seconds:.1f} s, about {left:.0f} min left)"
+                    f"  ({record['eval_seconds']:.1f} s, about {left:.0f} min left)"
                 )
         compare(rows, settings, cells, episodes_folder, done, results)
     dropped = drop_superseded(results) if results.exists() else 0
@@ -239,8 +234,20 @@ def history_record(recipe: str, pool: Pools, seed: int) -> Record:
     )
 
 
-def finish(planned: Record, scores: EpisodeScores, pool: Pools, sampler: EpisodeSampler) -> Record:
-    """The record of a measured cell."""
+def measure_cell(
+    planned: Record,
+    method: Any,
+    pool: Pools,
+    setting: Setting,
+    sampler: EpisodeSampler,
+    episodes_folder: Path,
+    progress: Callable[[int, int], None],
+) -> Record:
+    """The record of a ``planned`` cell; its accuracies by episode are kept in ``episodes_folder``."""
+    shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
+    scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)
+    n_queries = sampler.n_way * sampler.n_query
+    save_episode_accuracy(episodes_folder, cell_key(planned), scores.accuracy, n_queries)
     mean, half = mean_ci95(scores.accuracy)
     names = pool.split.select(pool.catalog, pool.part).categories
     return measured(
