@@ -117,7 +117,8 @@ def metatrain(
         inner_lr, n_adaptation_steps, head, engine, vectorised, parts: of MAML's family, see :class:`MAML`; Meta-SGD's
             rates start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
-        modality_dropout, frozen: as in :func:`fewshot_prod.pretrain.pretrain`.
+        modality_dropout, frozen: as in :func:`fewshot_prod.pretrain.pretrain`; any number of processes sees the same
+            pictures and titles.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
         n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML's family.
         run_dir, resume, fabric: as in :func:`fewshot_prod.pretrain.pretrain`.
@@ -222,7 +223,9 @@ def metatrain(
         episodes = sampler.sample(first, first + share).to(fabric.device)
         pool, episodes = training_pool(inputs, episodes, augmentation, seed, first)
         if modality_dropout:
-            pool = drop_modalities(pool, modality_dropout, seed_step(seed, first))
+            generator = seed_step(seed, iteration * meta_batch_size)  # of any number of processes
+            pool = drop_modalities(pool, modality_dropout, generator, (fabric.global_rank, fabric.world_size))
+            seed_step(seed, first)  # dropout
         optimizer.zero_grad(set_to_none=True)
         losses.append(model.add_gradients(pool, episodes, fabric))
         average_gradients(fabric, parameters)

@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from fewshot_prod.classification import classifiers_table
+from fewshot_prod.grouping import ROWS, by_what_is_missing, current
 from fewshot_prod.plots import (
     accuracy_vs_seconds,
     accuracy_vs_shots,
@@ -26,9 +27,6 @@ from fewshot_prod.published import beside_published
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
-    ROWS,
-    by_what_is_missing,
-    current,
     differences_table,
     methods_table,
     missing_differences_table,

@@ -288,6 +288,21 @@ def reptile_by_sgd(encoder, products, labels, *, n_way, lr, n_steps) -> tuple[di
     return moved, sum(losses) / len(losses)
 
 
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+def slope_along(module, direction, loss, h: float = 1e-5) -> float:
+    """Central difference of ``loss(module)`` along a direction of the module's parameters, a tensor for each."""
+    losses = []
+    for step in (h, -h):
+        moved = copy.deepcopy(module)
+        with torch.no_grad():
+            for p, d in zip(moved.parameters(), direction, strict=True):
+                p += step * d
+        losses.append(float(loss(moved)))
+    return (losses[0] - losses[1]) / (2 * h)
+
+
 # Transductive methods: one episode, as lists of lists ----------------------------------------------------------------
 
 
