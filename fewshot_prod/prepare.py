@@ -91,12 +91,17 @@ def prepare_encoder(
             return Prepared(encoder, facts)
         report(f"{folder}: its settings or data have changed; training anew")
 
-    start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None
+    def prepared_start(start: str | None) -> Prepared | None:
+        return prepare_encoder(start, catalog, split, seed, runs, overrides, report) if start else None
+
+    start, title_start = prepared_start(recipe.start), prepared_start(recipe.title_start)
     masked_classes, options = training["masked_classes"], stage_options(recipe, catalog, overrides)
     prepared = untrained(recipe, base, masked_classes, seed)
     encoder, inputs = prepared.encoder, prepared.inputs
     if start:
         take_over(encoder, start.encoder)
+    if title_start:
+        encoder.title.load_state_dict(title_start.encoder.title.state_dict())
     if features_suffice(encoder, options):
         precision = (start.facts.get("image_features") or start.facts)["precision"] if start else "32-true"
         prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
@@ -116,8 +121,8 @@ def prepare_encoder(
         "images_seen": 0,
         "pretrained_on": ", ".join(filter(None, [earlier, *(data for data in own if data not in earlier)])) or None,
     }
-    if start:
-        facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds")}
+    for one in filter(None, (start, title_start)):
+        facts |= {k: facts[k] + one.facts[k] for k in ("images_seen", "train_seconds")}
     if recipe.stage != "none":
         facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
@@ -173,7 +178,12 @@ def training_facts(
         base, validation: the parts of ``catalog`` that are trained and chosen on.
     """
     recipe = RECIPES[name]
-    told_elsewhere = {"options", "catalog_options"} | (set() if recipe.attributes else {"attributes"})
+    unused = {field for field in ("attributes", "title_start") if not getattr(recipe, field)}
+    told_elsewhere = {"options", "catalog_options"} | unused
+
+    def facts_of(start: str | None) -> dict[str, Any] | None:
+        return training_facts(start, catalog, base, validation, seed, overrides) if start else None
+
     training = {
         "recipe": name,
         **{k: v for k, v in asdict(recipe).items() if k not in told_elsewhere},
@@ -183,8 +193,10 @@ def training_facts(
         "seed": seed if recipe.stage != "none" else None,
         "base": base.fingerprint,
         "validation": validation.fingerprint,
-        "start": training_facts(recipe.start, catalog, base, validation, seed, overrides) if recipe.start else None,
+        "start": facts_of(recipe.start),
     }
+    if recipe.title_start:
+        training["title_start"] = facts_of(recipe.title_start)
     if recipe.attributes:  # fingerprints leave these columns out
         columns = [attribute_columns(part, recipe.attributes["columns"]).to_json() for part in (base, validation)]
         training["attribute_rows"] = sha256("".join(columns).encode()).hexdigest()[:16]

@@ -160,5 +160,11 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     with (folder / "categories.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 84 and sum(int(row["products"]) for row in rows) == 84  # the validation part's
+    assert script.main(replace(arguments, refit=True)) == 0
+    refit = read_records(tmp_path / "runs" / "smoke" / "classifier_synthetic.jsonl")[-1]
+    assert refit["n_train"] == records[0]["n_train"] + 84 and refit["config"]["options"]["refit"]
+    capsys.readouterr()
+    assert script.main(replace(arguments, refit=True, part="validation")) == 2
+    assert "--refit trains on the validation part" in capsys.readouterr().err
     assert script.main(replace(arguments, recipe="lite0")) == 2
     assert "give a recipe that is pretrained: conv4" in capsys.readouterr().err
