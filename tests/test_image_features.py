@@ -183,7 +183,7 @@ def test_an_image_part_that_is_frozen_as_it_comes_needs_no_encoder_to_start_from
 
 
 def test_the_title_part_can_start_from_another_recipe(monkeypatch, tmp_path):
-    """Its weights come from there, the rest from ``start``; both costs are counted, and a change there is noticed."""
+    """Its weights come from there, the rest from ``start``; what both cost is counted, a change there is noticed."""
     few = {"epochs": 1, "batch_size": 64, "frozen": ("image", "title")}
     title = {"embedding_dim": 8, "hidden_size": 8}
     small = Recipe(image={"name": "conv4", "width": 8}, options={"epochs": 1, "batch_size": 64})
