@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.episode_accuracy import load_episode_accuracy, save_episode_accuracy
@@ -148,8 +150,8 @@ def measure_table(
                     report(f"{where}: done before")
                     continue
                 try:
-                    progress = heartbeat(where, report)
-                    record = measure_cell(planned, method, pool, setting, sampler, episodes_folder, progress)
+                    record, accuracy = measure_cell(planned, method, pool, setting, sampler, heartbeat(where, report))
+                    save_episode_accuracy(episodes_folder, key, accuracy, sampler.n_way * sampler.n_query)
                     append_record(results, record)
                 except Exception as error:
                     failures.append(f"{row.name}, {setting}, seed {seed}: {type(error).__name__}: {error}")
@@ -240,17 +242,14 @@ def measure_cell(
     pool: Pools,
     setting: Setting,
     sampler: EpisodeSampler,
-    episodes_folder: Path,
-    progress: Callable[[int, int], None],
-) -> Record:
-    """The record of a ``planned`` cell; its accuracies by episode are kept in ``episodes_folder``."""
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Record, np.ndarray]:
+    """The record of a ``planned`` cell, and its accuracies by episode, float64 (n,)."""
     shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
     scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)
-    n_queries = sampler.n_way * sampler.n_query
-    save_episode_accuracy(episodes_folder, cell_key(planned), scores.accuracy, n_queries)
     mean, half = mean_ci95(scores.accuracy)
     names = pool.split.select(pool.catalog, pool.part).categories
-    return measured(
+    record = measured(
         planned,
         accuracy=mean,
         ci95=half,
@@ -262,6 +261,7 @@ def measure_cell(
         eval_seconds=scores.seconds,
         device=device_name(),
     )
+    return record, scores.accuracy
 
 
 def compare(

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fewshot_prod.catalog import Catalog, load_catalog
-from fewshot_prod.cells import Row, describe, finish
+from fewshot_prod.cells import Row, describe, measure_cell
 from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.evaluation import evaluate, paired_difference
+from fewshot_prod.evaluation import paired_difference
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.pools import Pools, Setting, episode_sampler
 from fewshot_prod.prepare import Prepared, prepare_encoder
@@ -110,14 +110,14 @@ def compare_methods(
             n = n_episodes if features else min(n_episodes, n_episodes_adapting)
             seed = pools.prepared.facts["training"]["seed"]
             planned = describe("explore", Row(name, recipe, name), setting, method, pools, seed, n, episode_seed)
-            scores = evaluate(method, pools.of(method), sampler, n)
-            records.append(finish(planned, scores, pools, sampler))
+            record, accuracy = measure_cell(planned, method, pools, setting, sampler)
+            records.append(record)
             if first is None:
-                first = records[-1], scores.accuracy
+                first = record, accuracy
                 continue
-            shared = min(len(scores.accuracy), len(first[1]))
-            mean, half = paired_difference(scores.accuracy[:shared], first[1][:shared])
-            records.append(difference(records[-1], first[0], mean=mean, ci95=half))
+            shared = min(len(accuracy), len(first[1]))
+            mean, half = paired_difference(accuracy[:shared], first[1][:shared])
+            records.append(difference(record, first[0], mean=mean, ci95=half))
     return records
 
 
