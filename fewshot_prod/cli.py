@@ -37,10 +37,7 @@ def show_catalog(
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
 
-    loaded = load_catalog(catalog, root, strict=strict, **columns.options())
-    print(summary(loaded))
-    for problem in loaded.problems:
-        print(f"{problem.row}: {problem.reason}")
+    print(summary(load_catalog(catalog, root, strict=strict, **columns.options()), examples=None))
 
 
 def make_split(
