@@ -97,6 +97,7 @@ def main(args: Args) -> int:
         [tokenizer.pieces(novel.titles[i] or "") for i in pick],
         attention["tokens"][pick].numpy(),
         images=inputs.images[pick].numpy(),
+        has_image=inputs.has_image[pick].numpy(),
         modality_weights=weights[pick],
         names=categories[pick].tolist(),
     )

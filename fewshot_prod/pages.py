@@ -101,7 +101,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     attention = current(records, "attention")
     if attention:
         shares = [list(r["modality_weights"].values()) for r in attention]
-        return {stem: partial(modality_weights, shares, [r["category"] for r in attention])}
+        about = f"{attention[0]['split']}, {attention[0]['encoder']}"
+        return {stem: partial(modality_weights, shares, [r["category"] for r in attention], about=about)}
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
     if stem.startswith("table2b"):

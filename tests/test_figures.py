@@ -308,6 +308,8 @@ def test_attention_sheet_shades_tokens_by_weight_and_bars_by_modality():
     assert {"image 70 %", "title 30 %", "image 100 %"} <= set(words)
     widths = [p.get_width() for p in ax.patches[:2]]
     assert widths[0] / widths[1] == pytest.approx(7 / 3)
+    bare = attention_sheet(pieces, weights, images=flat_images(2), has_image=[True, False])
+    assert set(shown_values(bare)) == {0} and "(no\nimage)" in {t.get_text() for t in bare.texts}
     with pytest.raises(ValueError, match="title 0 has 2 tokens but 1 weights"):
         attention_sheet([["red", "mug"]], [[1.0]])
 
