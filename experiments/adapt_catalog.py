@@ -36,8 +36,9 @@ class Args:
     """Names of the columns in all three tables."""
     checkpoint: Path | None = None
     """Folder of a pretrained encoder; then no catalog is needed."""
-    method: Literal["nearest_centroid", "linear_probe", "finetune_head"] = "linear_probe"
-    """How the encoder is adapted; a linear probe's probabilities are the best of these."""
+    method: Literal["nearest_centroid", "partial_distance", "linear_probe", "finetune_head"] = "linear_probe"
+    """How the encoder is adapted; a linear probe's probabilities are the best of these. Partial distances are for
+    products of which many lack their title or their image."""
     out: Path = Path("predictions.csv")
     """Where the predictions go."""
     seed: int = 0

@@ -8,7 +8,8 @@ Writes: experiments/results/table2_modalities_<split>.jsonl; ``make tables`` ren
 
 Protocol: as table 1; every fusion is trained on the same image features, those of one image encoder, computed once a
 training seed; "masked" titles have lost the phrases that name any class of the catalog. The image encoder has to be
-trained on the split in use: --split fashion_tail trains it first
+trained on the split in use: --split fashion_tail trains it first. Rows of MAML, fine-tuning and end-to-end training
+are measured where --rows names them
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ class Args:
     """How much is measured."""
 
 
-def table_rows(image: str, *, adapting: bool) -> list[Row]:
+def table_rows(image: str, *, more: bool) -> list[Row]:
     """The rows, in the order in which they are measured.
 
     Args:
         image: a key of ``FUSED_STARTS``.
-        adapting: with the rows of MAML and fine-tuning, seconds an episode, on attention fusion.
+        more: with the rows of MAML and fine-tuning, seconds an episode, on attention fusion; and of attention
+            fusion trained end to end, minutes an epoch.
     """
     from fewshot_prod.cells import Row
     from fewshot_prod.recipes import FUSED_KINDS, FUSED_STARTS
@@ -58,9 +60,11 @@ def table_rows(image: str, *, adapting: bool) -> list[Row]:
                 against += [f"{kind} nearest_centroid{masked}"] if method == "prototypical" else []
                 against += [f"concat {method}{masked}"] if kind != "concat" else []
                 rows.append(Row(f"{kind} {method}{masked}", f"{fused}{how}{masked}", method, against=tuple(against)))
-        if adapting:
+        if more:
             fused, against = f"{image}_gru_attention", (f"attention nearest_centroid{masked}",)
+            whole = f"attention end to end{masked}"
             rows += [
+                Row(whole, f"{fused}_whole{masked}", "nearest_centroid", {}, against),
                 Row(f"attention maml{masked}", f"{fused}_maml{masked}", "maml", {}, against, (5,)),
                 Row(f"attention finetune_all{masked}", fused + masked, "finetune_all", parts, against, (5,)),
                 Row(f"attention finetune_head{masked}", fused + masked, "finetune_head", {}, against),
@@ -83,7 +87,7 @@ def main(args: Args) -> int:
     if args.image not in FUSED_STARTS:
         raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
     image = "conv4" if args.cells.smoke else args.image
-    rows = table_rows(image, adapting=bool(args.cells.rows))
+    rows = table_rows(image, more=bool(args.cells.rows))
     if args.cells.smoke:
         rows = [
             row for row in rows if not row.name.startswith(("cosines", "gated", "late")) and "masked" not in row.name

@@ -48,6 +48,8 @@ def table_rows(image: str) -> list[Row]:
         rows.append(Row(f"title{masked}", f"gru{masked}", "nearest_centroid"))
         for kind, against in (("concat", ()), ("attention", (f"concat{masked}",))):
             rows.append(Row(f"{kind}{masked}", f"{image}_gru_{kind}{masked}", "nearest_centroid", against=against))
+        partial, against = f"{image}_gru_attention{masked}", (f"concat{masked}", f"attention{masked}")
+        rows.append(Row(f"attention, partial distance{masked}", partial, "partial_distance", against=against))
     return rows
 
 

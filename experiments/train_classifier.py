@@ -35,6 +35,8 @@ class Args:
     """Names of a table's columns."""
     part: Literal["validation", "test"] = "test"
     """What to measure on: validation while options are being chosen, test once they are."""
+    refit: bool = False
+    """Train on the validation part too; for the test, once all options are chosen."""
     epochs: int | None = None
     """None: the recipe's."""
     batch_size: int | None = None
@@ -86,6 +88,9 @@ def main(args: Args) -> int:
         pretrained = ", ".join(name for name, r in RECIPES.items() if r.stage == "pretrain")
         print(f"error: --recipe {args.recipe}: give a recipe that is pretrained: {pretrained}", file=sys.stderr)
         return 2
+    if args.refit and args.part == "validation":
+        print("error: --refit trains on the validation part: measure on --part test", file=sys.stderr)
+        return 2
     few = {"products_per_category": 12} if args.smoke and args.catalog == "synthetic" else {}
     catalog = load_catalog(args.catalog, args.root, **args.columns.options(), **few)
     print(summary(catalog))
@@ -100,7 +105,8 @@ def main(args: Args) -> int:
     part = own_parts(catalog)
     split = "own" if part is not None else "stratified"
     part = deal_products(catalog, args.seed) if part is None else part
-    train, measured = catalog.take(part == "train"), catalog.take(part == args.part)
+    learned = part != "test" if args.refit else part == "train"
+    train, measured = catalog.take(learned), catalog.take(part == args.part)
     shared = np.isin(measured.groups, train.groups).sum()
     print(
         f"{len(train)} products to train on, {len(measured)} of {args.part}; {shared} are near-duplicates across both"
@@ -109,8 +115,8 @@ def main(args: Args) -> int:
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)
     inputs = prepared.inputs(train)
-    told = json.dumps([options, train.fingerprint], sort_keys=True)
-    name = f"seed{args.seed}-{sha256(told.encode()).hexdigest()[:8]}"  # other options, another folder
+    hashed = json.dumps([options, train.fingerprint], sort_keys=True)
+    name = f"seed{args.seed}-{sha256(hashed.encode()).hexdigest()[:8]}"  # other options, another folder
     folder = runs / catalog.name / split / args.recipe / name
     sample = inputs[torch.arange(min(64, len(train)))]
     precision = choose_precision(prepared.encoder.train(), sample, run_dir=folder)
@@ -131,7 +137,8 @@ def main(args: Args) -> int:
     parents = [category_parents(catalog).get(name) for name in catalog.categories]
     scores = classification_scores(np.nan_to_num(logits, neginf=-1e9), truth, parents)
     facts = {"image_size": prepared.facts["image_size"], "masked_classes": masked, "precision": precision}
-    facts |= {"categories": list(train.categories), "options": options, "seed": args.seed}
+    told = options | ({"refit": True} if args.refit else {})
+    facts |= {"categories": list(train.categories), "options": told, "seed": args.seed}
     save_checkpoint(folder / "encoder", trained.encoder, facts)
     save_file({k: v.contiguous() for k, v in trained.classifier.head.state_dict().items()}, folder / "head.safetensors")
     report = category_report(
@@ -164,7 +171,7 @@ def main(args: Args) -> int:
         "n_categories": len(catalog.categories),
         "n_products": len(measured),
         "n_train": len(train),
-        "config": {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion, "options": options, **facts},
+        "config": {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion, **facts},
         "catalog_fingerprint": catalog.fingerprint,
         "result_version": RESULT_VERSION,
         **{name: None if np.isnan(value) else value for name, value in scores.items()},

@@ -80,9 +80,9 @@ class MeasureArgs:
     rows: tuple[str, ...] = ()
     """Only these rows; default all."""
     episodes: int = 10_000
-    """Episodes of feature methods."""
+    """Episodes of feature methods. A file that holds rows over more of them is not replaced: name another."""
     episodes_adapting: int = 200
-    """Episodes of methods that change the encoder: the first ones of the same sequence."""
+    """Episodes of methods that change the encoder: the first ones of the same sequence. Likewise."""
     results: Path | None = None
     """The JSONL file; None: where the text above says."""
     runs: Path = Path("runs/encoders")
@@ -112,6 +112,7 @@ class MeasureArgs:
 
         Raises:
             UnknownName: for a row that there is not.
+            ResultsError: if the file holds a row over more episodes.
         """
         from fewshot_prod.cells import choose_rows, measure_table
         from fewshot_prod.recipes import SMOKE
@@ -166,8 +167,9 @@ def run_script(main: Callable[[Any], int], arguments: type, description: str) ->
         from fewshot_prod.catalog import CatalogError
         from fewshot_prod.checkpoints import CheckpointError
         from fewshot_prod.names import UnknownName
+        from fewshot_prod.results import ResultsError
 
-        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError, UnknownName)):
+        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError, ResultsError, UnknownName)):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2

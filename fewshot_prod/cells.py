@@ -10,8 +10,9 @@ from typing import Any
 
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.episode_accuracy import load_episode_accuracy, save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.evaluation import EpisodeScores, evaluate, mean_ci95, paired_difference
+from fewshot_prod.evaluation import evaluate, mean_ci95, paired_difference
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, episode_sampler, hyperparameters
@@ -25,10 +26,9 @@ from fewshot_prod.results import (
     cell_key,
     difference,
     drop_superseded,
-    load_episode_accuracy,
     measured,
     read_records,
-    save_episode_accuracy,
+    refuse_fewer_episodes,
     training_history,
 )
 from fewshot_prod.splits import Split
@@ -101,10 +101,14 @@ def measure_table(
 
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
+        ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
     """
     for row in rows:
         check_row(row)
-    done = {cell_key(r): r for r in read_records(results)} if results.exists() else {}
+    episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
+    earlier = read_records(results) if results.exists() else []
+    refuse_fewer_episodes(results, earlier, catalog.name, {r.name: episodes[METHODS[r.method].needs] for r in rows})
+    done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
     total, count, started = len(rows) * len(settings) * len(seeds), 0, time.perf_counter()
@@ -137,20 +141,15 @@ def measure_table(
                 except ValueError as error:
                     report(f"{where}: not possible here: {error}")
                     continue
-                n = n_episodes if method.needs == "features" else min(n_episodes, n_episodes_adapting)
-                planned = describe(experiment, row, setting, method, pool, seed, n, episode_seed)
+                planned = describe(experiment, row, setting, method, pool, seed, episodes[method.needs], episode_seed)
                 key = cell_key(planned)
                 if key in done and (episodes_folder / f"{key}.npz").exists():
                     cells[row.name, setting] = done[key]
                     report(f"{where}: done before")
                     continue
                 try:
-                    shown = (pool.of(method), sampler)
-                    if setting.missing:
-                        shown = pool.without(setting.missing, sampler)
-                    scores = evaluate(method, *shown, n, progress=heartbeat(where, report))
-                    record = finish(planned, scores, pool, sampler)
-                    save_episode_accuracy(episodes_folder, key, scores.accuracy, sampler.n_way * sampler.n_query)
+                    progress = heartbeat(where, report)
+                    record = measure_cell(planned, method, pool, setting, sampler, episodes_folder, progress)
                     append_record(results, record)
                 except Exception as error:
                     failures.append(f"{row.name}, {setting}, seed {seed}: {type(error).__name__}: {error}")
@@ -160,7 +159,7 @@ def measure_table(
                 left = (time.perf_counter() - started) / count * (total - count) / 60
                 report(
                     f"{where}: {100 * record['accuracy']:.2f} ± {100 * record['ci95']:.2f} %"
-                    f"  ({scores.seconds:.1f} s, about {left:.0f} min left)"
+                    f"  ({record['eval_seconds']:.1f} s, about {left:.0f} min left)"
                 )
         compare(rows, settings, cells, episodes_folder, done, results)
     dropped = drop_superseded(results) if results.exists() else 0
@@ -235,8 +234,20 @@ def history_record(recipe: str, pool: Pools, seed: int) -> Record:
     )
 
 
-def finish(planned: Record, scores: EpisodeScores, pool: Pools, sampler: EpisodeSampler) -> Record:
-    """The record of a measured cell."""
+def measure_cell(
+    planned: Record,
+    method: Any,
+    pool: Pools,
+    setting: Setting,
+    sampler: EpisodeSampler,
+    episodes_folder: Path,
+    progress: Callable[[int, int], None],
+) -> Record:
+    """The record of a ``planned`` cell; its accuracies by episode are kept in ``episodes_folder``."""
+    shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
+    scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)
+    n_queries = sampler.n_way * sampler.n_query
+    save_episode_accuracy(episodes_folder, cell_key(planned), scores.accuracy, n_queries)
     mean, half = mean_ci95(scores.accuracy)
     names = pool.split.select(pool.catalog, pool.part).categories
     return measured(

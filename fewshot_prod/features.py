@@ -70,11 +70,14 @@ def cached_features(
     """:func:`embed`, computed once for each (encoder, inputs, flip, precision) and kept on disk.
 
     Args:
-        inputs_key: what the inputs were made from: the catalog's fingerprint, image size and title options.
+        inputs_key: what the images were made from, the catalog's fingerprint and their size. Tokens and attributes,
+            which follow from the code that reads titles and from columns that the fingerprint leaves out, are told
+            apart by their values.
     """
     made_of = [encoder_hash(encoder), inputs_key, flip, precision, len(inputs)]
-    if inputs.attributes is not None:  # columns that a catalog's fingerprint leaves out
-        made_of.append(hashlib.sha256(inputs.attributes.numpy().tobytes()).hexdigest())
+    for numbers in (inputs.tokens, inputs.lengths, inputs.attributes):
+        if numbers is not None:
+            made_of.append(hashlib.sha256(numbers.numpy().tobytes()).hexdigest())
     key = json.dumps(made_of)
     folder = (cache_dir or cache_folder()) / "features"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"

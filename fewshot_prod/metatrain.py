@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot_prod.checkpoints import TrainingState
 from fewshot_prod.devices import average_gradients, launch_fabric
@@ -33,7 +33,7 @@ from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.relation import Relation
 from fewshot_prod.methods.reptile import Reptile
 from fewshot_prod.methods.ridge import Ridge
-from fewshot_prod.pretrain import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
+from fewshot_prod.pretrain import Trained, drop_modalities, learning_rate, make_optimiser, moving_average, seed_step
 from fewshot_prod.selection import FewShotValidation
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def metatrain(
     outer_lr: float = 5e-4,
     optimiser: str = "adamw",
     weight_decay: float = 5e-4,
+    ema_decay: float | None = None,
     norm: str = "frozen",
     normalise: bool | None = None,
     logit_scale: float | None = None,
@@ -108,6 +109,8 @@ def metatrain(
         meta_batch_size: episodes an iteration, over all processes.
         outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.pretrain.learning_rate`.
         optimiser: "adamw" or "sgd".
+        ema_decay: choose among and return moving averages of the weights, as in
+            :func:`fewshot_prod.pretrain.pretrain`; None: the weights themselves.
         norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a metric method
             trains on the statistics of its meta-batch, updates the running ones and is used with those; MAML's
             family uses those of each support and query set, in use too (transductive), with "support" those of the
@@ -117,7 +120,8 @@ def metatrain(
         inner_lr, n_adaptation_steps, head, engine, vectorised, parts: of MAML's family, see :class:`MAML`; Meta-SGD's
             rates start at ``inner_lr``, and Reptile makes ``n_adaptation_steps`` minibatches of an episode.
         augmentation: arguments of :func:`augment`; None turns it off.
-        modality_dropout, frozen: as in :func:`fewshot_prod.pretrain.pretrain`.
+        modality_dropout, frozen: as in :func:`fewshot_prod.pretrain.pretrain`; any number of processes sees the same
+            pictures and titles.
         validate_every: iterations between evaluations, at which the run's state is kept too; None: 5 in a run.
         n_validation_episodes: a number of shots; None: ``validation.n_episodes``, a fifth of it for MAML's family.
         run_dir, resume, fabric: as in :func:`fewshot_prod.pretrain.pretrain`.
@@ -144,7 +148,7 @@ def metatrain(
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
     for name in ("run_dir", "resume", "validation"):
         settings.pop(name, None)
-    for name, default in (("parts", None), ("modality_dropout", 0.0)):
+    for name, default in (("parts", None), ("modality_dropout", 0.0), ("ema_decay", None)):
         if settings[name] == default:
             del settings[name]
     precision = str(fabric._precision.precision)
@@ -189,8 +193,12 @@ def metatrain(
     sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
     optimizer = make_optimiser(optimiser, model, outer_lr, weight_decay)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    modules: dict[str, nn.Module] = {"model": model}
+    if ema_decay is not None:
+        average = modules["average"] = moving_average(model, ema_decay)
+    result = average.module if ema_decay is not None else model
     state = TrainingState(run_dir / "state.pt", settings) if run_dir else None
-    progress = state.load({"model": model}, optimizer) if state and resume else None
+    progress = state.load(modules, optimizer) if state and resume else None
     progress = progress or {"iteration": 0, "seconds": 0.0, "history": [], "best": None}
     share = meta_batch_size // fabric.world_size
 
@@ -198,14 +206,14 @@ def metatrain(
         """Evaluate, remember the best weights, and write the run's state."""
         row = {"iteration": iteration, **row}
         if validation is not None:
-            row |= fabric.broadcast(validation.score(encoder, model.method(), precision=precision))
+            row |= fabric.broadcast(validation.score(result.encoder, result.method(), precision=precision))
             if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
-                progress["best"] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+                progress["best"] = {k: v.detach().cpu().clone() for k, v in result.state_dict().items()}
         progress["history"].append(row)
         progress["iteration"] = iteration
         progress["seconds"] = seconds_before + time.perf_counter() - started
         if state and fabric.is_global_zero:
-            state.save({"model": model}, optimizer, progress)
+            state.save(modules, optimizer, progress)
         figures = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "iteration")
         left = f"  {progress['seconds'] / iteration * (n_iterations - iteration):.0f} s left" if iteration else ""
         report(f"iteration {iteration}/{n_iterations}  {figures}{left}")
@@ -222,11 +230,15 @@ def metatrain(
         episodes = sampler.sample(first, first + share).to(fabric.device)
         pool, episodes = training_pool(inputs, episodes, augmentation, seed, first)
         if modality_dropout:
-            pool = drop_modalities(pool, modality_dropout, seed_step(seed, first))
+            generator = seed_step(seed, iteration * meta_batch_size)  # of any number of processes
+            pool = drop_modalities(pool, modality_dropout, generator, (fabric.global_rank, fabric.world_size))
+            seed_step(seed, first)  # dropout
         optimizer.zero_grad(set_to_none=True)
         losses.append(model.add_gradients(pool, episodes, fabric))
         average_gradients(fabric, parameters)
         optimizer.step()
+        if ema_decay is not None:
+            average.update_parameters(model)
         if (iteration + 1) % validate_every == 0 or iteration + 1 == n_iterations:
             loss = float(fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean"))
             if not math.isfinite(loss):
@@ -234,8 +246,7 @@ def metatrain(
             losses.clear()
             keep(iteration + 1, {"loss": loss})
 
-    if progress["best"] is not None:
-        model.load_state_dict(progress["best"])
+    model.load_state_dict(progress["best"] or result.state_dict())
     encoder.requires_grad_(True)
     method = model.method()
     fields = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}

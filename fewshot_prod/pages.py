@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from fewshot_prod.classification import classifiers_table
+from fewshot_prod.grouping import ROWS, by_what_is_missing, current
 from fewshot_prod.plots import (
     COLUMN_WIDTH,
     accuracy_vs_seconds,
@@ -29,9 +30,6 @@ from fewshot_prod.published import beside_published
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
-    ROWS,
-    by_what_is_missing,
-    current,
     differences_table,
     methods_table,
     missing_differences_table,

@@ -221,6 +221,14 @@ def build_method(
         arguments["encoder"] = prepared.encoder
     if "transform" in known:
         arguments["center"] = center()
+    if "blocks" in known and (fusion := prepared.encoder.fusion) is not None:
+        if fusion.block_shares is None:
+            raise ValueError(
+                f"{name} compares the modalities that a product has, and this encoder's fusion "
+                f"{prepared.encoder.config['fusion']['kind']!r} does not leave them apart: choose attention, "
+                "unit_attention or late"
+            )
+        arguments.setdefault("blocks", fusion.block_shares)
     if "precision" in known:
         arguments.setdefault("precision", prepared.facts["precision"])
     return method(**arguments)

@@ -80,34 +80,10 @@ def prepare_encoder(
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
     recipe = RECIPES[name]
-    base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
     if recipe.title and not catalog.frame["title"].notna().any():
         raise CatalogError(f"recipe {name!r} reads titles, and no product of {catalog.name!r} has one: choose another")
-    start = prepare_encoder(recipe.start, catalog, split, seed, runs, overrides, report) if recipe.start else None
-
-    image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
-    masked_classes = list(catalog.categories) if recipe.mask_class_words else None
-    options = {
-        **recipe.options,
-        **recipe.catalog_options.get(catalog.name, {}),
-        **(overrides or {}).get(recipe.stage, {}),
-    }
-    told_elsewhere = {"options", "catalog_options"} | (set() if recipe.attributes else {"attributes"})
-    training = {
-        "recipe": name,
-        **{k: v for k, v in asdict(recipe).items() if k not in told_elsewhere},
-        "options": options,
-        "image_size": image_size,
-        "masked_classes": masked_classes,
-        "seed": seed if recipe.stage != "none" else None,
-        "base": base.fingerprint,
-        "validation": validation.fingerprint,
-        "start": start.facts["training"] if start else None,
-    }
-    if recipe.attributes:  # fingerprints leave these columns out
-        columns = [attribute_columns(part, recipe.attributes["columns"]).to_json() for part in (base, validation)]
-        training["attribute_rows"] = sha256("".join(columns).encode()).hexdigest()[:16]
-    training = json.loads(json.dumps(training))
+    base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
+    training = training_facts(name, catalog, base, validation, seed, overrides)
     folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
     if (folder / "encoder" / "config.json").is_file():
         encoder, facts = load_checkpoint(folder / "encoder")
@@ -115,10 +91,17 @@ def prepare_encoder(
             return Prepared(encoder, facts)
         report(f"{folder}: its settings or data have changed; training anew")
 
+    def prepared_start(start: str | None) -> Prepared | None:
+        return prepare_encoder(start, catalog, split, seed, runs, overrides, report) if start else None
+
+    start, title_start = prepared_start(recipe.start), prepared_start(recipe.title_start)
+    masked_classes, options = training["masked_classes"], stage_options(recipe, catalog, overrides)
     prepared = untrained(recipe, base, masked_classes, seed)
     encoder, inputs = prepared.encoder, prepared.inputs
     if start:
         take_over(encoder, start.encoder)
+    if title_start:
+        encoder.title.load_state_dict(title_start.encoder.title.state_dict())
     if features_suffice(encoder, options):
         precision = (start.facts.get("image_features") or start.facts)["precision"] if start else "32-true"
         prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
@@ -138,8 +121,8 @@ def prepare_encoder(
         "images_seen": 0,
         "pretrained_on": ", ".join(filter(None, [earlier, *(data for data in own if data not in earlier)])) or None,
     }
-    if start:
-        facts |= {k: start.facts[k] for k in ("images_seen", "train_seconds")}
+    for one in filter(None, (start, title_start)):
+        facts |= {k: facts[k] + one.facts[k] for k in ("images_seen", "train_seconds")}
     if recipe.stage != "none":
         facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
         report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
@@ -179,6 +162,45 @@ def prepare_encoder(
     for left in folder.glob("unfinished-*"):
         shutil.rmtree(left)
     return Prepared(encoder.eval(), facts)
+
+
+def stage_options(recipe: Recipe, catalog: Catalog, overrides: dict[str, Any] | None) -> dict[str, Any]:
+    """Arguments of the recipe's stage on this catalog."""
+    return recipe.options | recipe.catalog_options.get(catalog.name, {}) | (overrides or {}).get(recipe.stage, {})
+
+
+def training_facts(
+    name: str, catalog: Catalog, base: Catalog, validation: Catalog, seed: int, overrides: dict[str, Any] | None
+) -> dict[str, Any]:
+    """All that the weights of recipe ``name`` depend on, those that it starts from included, as JSON reads it back.
+
+    Args:
+        base, validation: the parts of ``catalog`` that are trained and chosen on.
+    """
+    recipe = RECIPES[name]
+    unused = {field for field in ("attributes", "title_start") if not getattr(recipe, field)}
+    told_elsewhere = {"options", "catalog_options"} | unused
+
+    def facts_of(start: str | None) -> dict[str, Any] | None:
+        return training_facts(start, catalog, base, validation, seed, overrides) if start else None
+
+    training = {
+        "recipe": name,
+        **{k: v for k, v in asdict(recipe).items() if k not in told_elsewhere},
+        "options": stage_options(recipe, catalog, overrides),
+        "image_size": IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None,
+        "masked_classes": list(catalog.categories) if recipe.mask_class_words else None,
+        "seed": seed if recipe.stage != "none" else None,
+        "base": base.fingerprint,
+        "validation": validation.fingerprint,
+        "start": facts_of(recipe.start),
+    }
+    if recipe.title_start:
+        training["title_start"] = facts_of(recipe.title_start)
+    if recipe.attributes:  # fingerprints leave these columns out
+        columns = [attribute_columns(part, recipe.attributes["columns"]).to_json() for part in (base, validation)]
+        training["attribute_rows"] = sha256("".join(columns).encode()).hexdigest()[:16]
+    return json.loads(json.dumps(training))
 
 
 def features_suffice(encoder: ProductEncoder, options: dict[str, Any]) -> bool:

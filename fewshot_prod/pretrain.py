@@ -75,9 +75,17 @@ def learning_rate(step: int, n_steps: int, warmup: float = 0.05) -> float:
     )
 
 
-def drop_modalities(batch: ProductInputs, rate: float, generator: torch.Generator) -> ProductInputs:
-    """Hide the image of some products and the title of others (``rate`` / 2 each, never the last one left)."""
-    draw = torch.rand(len(batch), generator=generator).to(batch.lengths.device)
+def drop_modalities(
+    batch: ProductInputs, rate: float, generator: torch.Generator, part: tuple[int, int] = (0, 1)
+) -> ProductInputs:
+    """Hide the image of some products and the title of others (``rate`` / 2 each, never the last one left).
+
+    Args:
+        part: (i, n) for part i, from 0, of n equal ones that are dealt to processes: what is hidden in a product is
+            then what would be hidden in the whole, by the same generator.
+    """
+    i, n = part
+    draw = torch.rand(n * len(batch), generator=generator).chunk(n)[i].to(batch.lengths.device)
     has_image = batch.has_image if batch.has_image is not None else torch.ones_like(draw, dtype=torch.bool)
     both = has_image & (batch.lengths > 0)
     return replace(
@@ -141,7 +149,8 @@ def pretrain(
             weights themselves.
         class_balanced: draw every class equally often.
         augmentation: arguments of :func:`augment`; None turns it off.
-        modality_dropout: share of products with both modalities that lose one of them in a batch.
+        modality_dropout: share of products with both modalities that lose one of them in a batch. As augmentation
+            and dropout, each process draws it for its own share: on several of them the draws are others.
         frozen: parts of the encoder ("image", "title") that keep their weights and running statistics.
         run_dir: where the state of the run is kept after each epoch; None keeps nothing.
         resume: go on from that state; False starts anew.

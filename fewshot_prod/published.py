@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fewshot_prod.grouping import current, shown
 from fewshot_prod.results import Record
-from fewshot_prod.tables import current, shown
 
 SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))  # (n_way, n_shot)
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fewshot_prod.grouping import current
 from fewshot_prod.pools import Setting
 from fewshot_prod.results import Record
 from fewshot_prod.splits import DEFAULT_SPLITS
-from fewshot_prod.tables import current
 
 
 def reproduction_table(results: Mapping[str, Sequence[Record]], scripts: Path = Path("experiments")) -> str:

@@ -18,6 +18,11 @@ from fewshot_prod.provenance import commit, versions
 
 Record = dict[str, Any]
 
+
+class ResultsError(ValueError):
+    """A file of records is broken, or would lose some by what is asked for."""
+
+
 # Raise it when a change of the code makes the same configuration give other numbers: finished cells are then redone.
 RESULT_VERSION = 1
 
@@ -185,7 +190,7 @@ def read_records(path: Path | str) -> list[Record]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a broken line before the last, with its number. A torn last line only warns.
+        ResultsError: for a broken line before the last, with its number. A torn last line only warns.
     """
     whole, torn = _split_torn(Path(path).read_bytes())
     if torn:
@@ -196,10 +201,29 @@ def read_records(path: Path | str) -> list[Record]:
             record = json.loads(line)
             records[cell_key(record)] = record
         except (ValueError, AttributeError) as error:
-            raise ValueError(
+            raise ResultsError(
                 f"{path}, line {number} is no JSON record ({error}); delete that line and rerun"
             ) from error
     return list(records.values())
+
+
+def refuse_fewer_episodes(path: Path | str, records: Sequence[Record], catalog: str, asked: Mapping[str, int]) -> None:
+    """Raise ResultsError if a run would put cells of fewer episodes in the place of these ``records`` of ``path``.
+
+    Whatever the cells' settings and seeds: a table does not mix numbers of episodes within a row.
+
+    Args:
+        asked: name of each row that is to be measured -> episodes.
+    """
+    for record in records:
+        if record["kind"] != "cell" or record["catalog"] != catalog:
+            continue
+        row, n = record["config"].get("row"), record["n_episodes"]
+        if asked.get(row, n) < n:
+            raise ResultsError(
+                f"{path} holds {row!r} over {n:,} episodes, which a run over {asked[row]:,} would replace: name "
+                f"another file (--results), or as many episodes (--episodes, for adapting methods --episodes-adapting)"
+            )
 
 
 def drop_superseded(path: Path | str) -> int:
@@ -238,37 +262,6 @@ def _drop_superseded(path: Path | str) -> int:
         temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
         os.replace(temporary, path)
     return len(records) - len(kept)
-
-
-def save_episode_accuracy(folder: Path | str, key: str, accuracy: np.ndarray, n_queries: int | None = None) -> Path:
-    """Keep a cell's per-episode accuracies, float (n,), beside its record as ``folder/key.npz``.
-
-    Args:
-        n_queries: query products of every episode, all classes together. Given, counts are stored, one or two
-            bytes an episode and exact; None (episodes differ in size) stores float16, exact to 0.00025.
-    """
-    path = Path(folder) / f"{key}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if n_queries is None:
-        arrays = {"accuracy": np.asarray(accuracy, np.float16)}
-    else:
-        correct = np.rint(np.asarray(accuracy) * n_queries)
-        if np.abs(correct / n_queries - accuracy).max(initial=0) > 1e-6:
-            raise ValueError(f"accuracies of {key} are no multiples of 1/{n_queries}; pass n_queries=None")
-        arrays = {"correct": correct.astype(np.min_scalar_type(n_queries)), "n_queries": np.array(n_queries)}
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    temporary.replace(path)
-    return path
-
-
-def load_episode_accuracy(folder: Path | str, key: str) -> np.ndarray:
-    """What ``save_episode_accuracy`` kept, float64 (n,)."""
-    with np.load(Path(folder) / f"{key}.npz") as arrays:
-        if "correct" in arrays:
-            return arrays["correct"] / float(arrays["n_queries"])
-        return arrays["accuracy"].astype(np.float64)
 
 
 def _plain(value: Any, name: str = "record") -> Any:

@@ -288,6 +288,21 @@ def reptile_by_sgd(encoder, products, labels, *, n_way, lr, n_steps) -> tuple[di
     return moved, sum(losses) / len(losses)
 
 
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+def slope_along(module, direction, loss, h: float = 1e-5) -> float:
+    """Central difference of ``loss(module)`` along a direction of the module's parameters, a tensor for each."""
+    losses = []
+    for step in (h, -h):
+        moved = copy.deepcopy(module)
+        with torch.no_grad():
+            for p, d in zip(moved.parameters(), direction, strict=True):
+                p += step * d
+        losses.append(float(loss(moved)))
+    return (losses[0] - losses[1]) / (2 * h)
+
+
 # Transductive methods: one episode, as lists of lists ----------------------------------------------------------------
 
 
@@ -482,3 +497,46 @@ def text_convolution_by_loops(words, layers) -> list[float]:
                 best = max(best, total)
             features.append(best)
     return features
+
+
+# Missing modalities -------------------------------------------------------------------------------------------------
+
+
+def partial_distances_by_loops(support, labels, queries, n_way, blocks, transform, center) -> list[list[float]]:
+    """Squared distances of each query to each class, summed over the blocks, (width, share) each, that it has.
+
+    A block is missing if it is zero all over. Products are lists of floats, or None for padding.
+    """
+
+    def blocks_of(x):
+        found, at, total = [], 0, sum(share for _, share in blocks)
+        for width, share in blocks:
+            block = list(x[at : at + width])
+            if any(v != 0 for v in block):
+                if transform == "CL2N":
+                    block = [v - c for v, c in zip(block, center[at : at + width], strict=True)]
+                found.append((block, share / total))
+            else:
+                found.append(None)
+            at += width
+        if transform != "UN":
+            norm = math.sqrt(sum(v * v for b in found if b for v in b[0]))
+            length = math.sqrt(sum(b[1] for b in found if b))
+            found = [b and ([v * length / norm for v in b[0]], b[1]) for b in found]
+        return [b and b[0] for b in found]
+
+    products = [blocks_of(x) for x in support]
+    result = []
+    for query in map(blocks_of, queries):
+        row = []
+        for k in range(n_way):
+            distance = 0.0
+            for m, block in enumerate(query):
+                if block is None:
+                    continue
+                mine = [p[m] for p, label in zip(products, labels, strict=True) if label == k and p[m] is not None]
+                mean = [sum(v) / len(mine) for v in zip(*mine, strict=True)] if mine else [0.0] * len(block)
+                distance += sum((a - b) ** 2 for a, b in zip(block, mean, strict=True))
+            row.append(distance)
+        result.append(row)
+    return result

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from reference import slope_along
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -88,14 +89,8 @@ def meta_gradient(encoder: nn.Module, method: MAML, recurrence: str = "packed") 
 
 def slope(encoder: nn.Module, method: MAML, direction: list[Tensor]) -> float:
     """Central difference of the query loss along a direction of the encoder's weights."""
-    losses = []
-    for h in (1e-6, -1e-6):
-        moved = copy.deepcopy(encoder)
-        with torch.no_grad():
-            for p, d in zip(moved.parameters(), direction, strict=True):
-                p += h * d
-        losses.append(meta_gradient(moved, replace(method, first_order=True))[0])
-    return (losses[0] - losses[1]) / 2e-6
+    first_order = replace(method, first_order=True)
+    return slope_along(encoder, direction, lambda moved: meta_gradient(moved, first_order)[0], h=1e-6)
 
 
 CASES = [(title, "attention") for title in TITLES] + [("gru", kind) for kind in FUSIONS if kind != "attention"]

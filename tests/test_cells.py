@@ -13,11 +13,12 @@ from fewshot_prod.cells import Row, measure_table
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.prepare import Prepared, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
-from fewshot_prod.results import load_episode_accuracy, read_records
+from fewshot_prod.results import ResultsError, read_records
 from fewshot_prod.splits import default_split, random_split, read_split
 from fewshot_prod.tables import methods_table
 
@@ -45,11 +46,7 @@ def measure(catalog, folder, rows=ROWS, **options):
         seeds=(0,),
         results=folder / "records.jsonl",
         runs=folder,
-        n_episodes=30,
-        n_episodes_adapting=2,
-        overrides=SMOKE,
-        report=lines.append,
-        **options,
+        **{"n_episodes": 30, "n_episodes_adapting": 2, "overrides": SMOKE, "report": lines.append} | options,
     )
     return failures, lines
 
@@ -117,6 +114,15 @@ def test_a_changed_option_is_a_new_cell_and_takes_the_old_one_s_place(catalog, m
     assert not [r for r in records if r["kind"] == "difference"]  # they compared with the old cells
 
 
+def test_a_run_over_fewer_episodes_is_refused_before_anything_is_lost(measured, catalog):
+    before = (measured / "records.jsonl").read_bytes()
+    for fewer, row, n in (({"n_episodes": 20}, "centroid", 30), ({"n_episodes_adapting": 1}, "tuned", 2)):
+        lost = f"holds '{row}' over {n} episodes, which a run over {next(iter(fewer.values()))} would replace: name"
+        with pytest.raises(ResultsError, match=lost):
+            measure(catalog, measured, **fewer)
+    assert (measured / "records.jsonl").read_bytes() == before
+
+
 def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
     rows = [Row("broken", "conv4", "linear_probe", {"l2": -1.0}), ROWS[0]]
     failures, lines = measure(catalog, measured, rows)
@@ -158,6 +164,13 @@ def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
     changed = prepare_encoder("conv4", catalog, split, 0, measured, {"pretrain": {"epochs": 2}}, lines.append)
     assert "its settings or data have changed" in lines[0]
     assert encoder_hash(changed.encoder) != encoder_hash(again.encoder)
+
+
+def test_an_encoder_that_is_there_needs_no_start(measured, catalog, tmp_path):
+    where = ("synthetic", default_split(catalog).name)
+    shutil.copytree(measured.joinpath(*where, "conv4_prototypical"), tmp_path.joinpath(*where, "conv4_prototypical"))
+    prepare_encoder("conv4_prototypical", catalog, default_split(catalog), 0, tmp_path, SMOKE, pytest.fail)
+    assert not tmp_path.joinpath(*where, "conv4").exists()
 
 
 def test_a_recipe_with_titles_is_refused_on_a_catalog_without_any(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,17 @@ def test_cached_features_are_recomputed_for_other_weights_or_inputs(tmp_path):
     with torch.no_grad():
         encoder.fusion.blocks["image"].weight.mul_(2)
     assert (cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path) - first).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("changed", ["tokens", "lengths"])
+def test_titles_cut_in_another_way_are_other_inputs(changed, tmp_path):
+    """As after a change of the code that reads titles, on the same catalog and with the same vocabulary."""
+    encoder, inputs = build_encoder(CONFIG).eval(), some_inputs()
+    first = cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path)
+    other = replace(inputs, **{changed: (getattr(inputs, changed) - 1).clamp(min=0)})
+    read = cached_features(encoder, other, inputs_key="a", cache_dir=tmp_path)
+    torch.testing.assert_close(read, embed(encoder, other))
+    assert not torch.allclose(read, first)
 
 
 def test_features_do_not_depend_on_the_batch_nor_on_training_mode():

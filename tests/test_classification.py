@@ -16,6 +16,7 @@ from test_pretrain import striped_products, train
 
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.classification import (
+    COLUMNS,
     category_report,
     classification_scores,
     classifiers_table,
@@ -23,7 +24,7 @@ from fewshot_prod.classification import (
     own_parts,
 )
 from fewshot_prod.features import embed
-from fewshot_prod.results import cell_key, read_records
+from fewshot_prod.results import RESULT_VERSION, cell_key, read_records
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,6 +110,23 @@ def test_the_report_names_what_a_category_is_taken_for():
     assert report["most_often_taken_for"].isna().tolist() == [False, True, True]
 
 
+def test_the_table_says_in_which_options_runs_differ():
+    place = {"catalog": "grocery", "split": "own", "part": "test", "modality": "image", "fusion": None}
+    told = {"mask_class_words": None, "train_seed": 0, "pretrained_on": None, "images_seen": 9, "n_categories": 81}
+    numbers = {"n_products": 1000, "result_version": RESULT_VERSION} | dict.fromkeys(COLUMNS, 0.5)
+
+    def record(encoder: str, **options) -> dict:
+        config = {"options": {"epochs": 3, "head": "linear", "class_balanced": False} | options}
+        return {"kind": "classifier", "encoder": encoder, "config": config, **place, **told, **numbers}
+
+    plain, cosine, other = record("a"), record("a", head="cosine", class_balanced=True), record("b", epochs=4)
+    lines = [line.split(" | ") for line in classifiers_table([plain, cosine, other]).splitlines()[2:]]
+    assert lines[0][8] == "options" and all(len(line) == len(lines[0]) for line in lines)
+    first, second, alone = (line[8] for line in lines[2:])
+    assert (first, second, alone) == ("head linear, class balanced False", "head cosine, class balanced True", "")
+    assert "options" not in classifiers_table([plain, other])
+
+
 @pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}], ids=["weights", "average"])
 def test_pretraining_returns_the_classifier_too(options):
     """Chance 0.25; a head that had not been trained would stay there."""
@@ -142,5 +160,11 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     with (folder / "categories.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 84 and sum(int(row["products"]) for row in rows) == 84  # the validation part's
+    assert script.main(replace(arguments, refit=True)) == 0
+    refit = read_records(tmp_path / "runs" / "smoke" / "classifier_synthetic.jsonl")[-1]
+    assert refit["n_train"] == records[0]["n_train"] + 84 and refit["config"]["options"]["refit"]
+    capsys.readouterr()
+    assert script.main(replace(arguments, refit=True, part="validation")) == 2
+    assert "--refit trains on the validation part" in capsys.readouterr().err
     assert script.main(replace(arguments, recipe="lite0")) == 2
     assert "give a recipe that is pretrained: conv4" in capsys.readouterr().err

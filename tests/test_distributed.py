@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fewshot_prod.devices import launch_fabric
+from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.metatrain import metatrain
 from fewshot_prod.pretrain import pretrain
 
@@ -27,9 +29,17 @@ def train(algorithm: str) -> dict[str, list[float]]:
     if algorithm == "pretrain":
         trained = pretrain(conv4(), inputs, ids, epochs=3, batch_size=24, lr=0.05, **common)
     else:
+        encoder = conv4()
+        if algorithm == "modality dropout":  # prototypical networks on images and titles, some of which are hidden
+            algorithm, common["modality_dropout"] = "prototypical", 0.6
+            titles = torch.arange(len(inputs))[:, None] // 12 + torch.tensor([[1, 7, 2]])
+            inputs = replace(inputs, tokens=titles, lengths=torch.full((len(inputs),), 3))
+            title = {"vocab_size": 20, "embedding_dim": 8, "hidden_size": 8, "dropout": 0.0}
+            parts = {"image": encoder.config["image"], "title": title, "fusion": {"kind": "concat", "dim": 16}}
+            encoder = build_encoder(parts)
         episodes = {"n_way": 3, "n_shot": 2, "n_query": 2, "meta_batch_size": 4, "n_iterations": 3}
         trained = metatrain(
-            conv4(),
+            encoder,
             inputs,
             ids,
             groups,
@@ -49,7 +59,7 @@ def train(algorithm: str) -> dict[str, list[float]]:
     }
 
 
-ALGORITHMS = ("pretrain", "prototypical", "maml", "maml_first_order")
+ALGORITHMS = ("pretrain", "prototypical", "maml", "maml_first_order", "modality dropout")
 
 
 @pytest.fixture(scope="module")

@@ -180,3 +180,26 @@ def test_an_image_part_that_is_frozen_as_it_comes_needs_no_encoder_to_start_from
     catalog = load_catalog("synthetic", products_per_category=4)
     prepared = prepare_encoder("whole", catalog, default_split(catalog), 0, tmp_path, **QUIET)
     assert prepared.facts["image_features"] == {"flip": True, "precision": "32-true"}
+
+
+def test_the_title_part_can_start_from_another_recipe(monkeypatch, tmp_path):
+    """Its weights come from there, the rest from ``start``; what both cost is counted, a change there is noticed."""
+    few = {"epochs": 1, "batch_size": 64, "frozen": ("image", "title")}
+    title = {"embedding_dim": 8, "hidden_size": 8}
+    small = Recipe(image={"name": "conv4", "width": 8}, options={"epochs": 1, "batch_size": 64})
+    titles = Recipe(title=title, options={"epochs": 2, "batch_size": 64})
+    fused = replace(small, title=title | {"dropout": 0.5}, fusion={"kind": "concat", "dim": 16}, options=few)
+    made = {"small": small, "titles": titles, "fused": replace(fused, start="small", title_start="titles")}
+    monkeypatch.setattr("fewshot_prod.prepare.RECIPES", made)
+    catalog = load_catalog("synthetic", products_per_category=4)
+    split = default_split(catalog)
+    prepared = {name: prepare_encoder(name, catalog, split, 0, tmp_path, **QUIET) for name in made}
+    for part, source in (("title", "titles"), ("image", "small")):
+        expected = getattr(prepared[source].encoder, part).state_dict()
+        torch.testing.assert_close(getattr(prepared["fused"].encoder, part).state_dict(), expected)
+    seen = {name: one.facts["images_seen"] for name, one in prepared.items()}
+    assert seen["fused"] == 2 * seen["small"] + seen["titles"] and seen["titles"] == 2 * seen["small"]
+    made["titles"] = replace(titles, options=titles.options | {"lr": 1e-4})
+    told = []
+    prepare_encoder("fused", catalog, split, 0, tmp_path, report=told.append)
+    assert sum("training anew" in line for line in told) == 2

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
 from fewshot_prod.encoders.heads import HEADS, attach_head
@@ -217,6 +219,7 @@ def resumable_run(algorithm: str, run_dir: Path | None, report) -> dict[str, tor
         meta_batch_size=2,
         n_iterations=7,
         validate_every=2,
+        ema_decay=0.9 if algorithm == "maml_first_order" else None,
         augmentation={"shift": 0.1},
         run_dir=run_dir,
         report=report,
@@ -238,6 +241,32 @@ def test_goes_on_after_kill_9_to_the_same_weights(algorithm, tmp_path):
     uninterrupted = resumable_run(algorithm, None, lambda line: None)
     assert resumed.keys() == uninterrupted.keys()
     assert all(torch.equal(resumed[k], uninterrupted[k]) for k in resumed)
+
+
+@pytest.mark.parametrize("algorithm", ["prototypical", "maml"])
+def test_moving_averages_of_the_weights_are_returned(algorithm, monkeypatch):
+    """As the recursion written out over the weights after each step, and as what the validation chose."""
+    seen, update = [], AveragedModel.update_parameters
+
+    def spy(average, model):
+        seen.append({k: v.clone() for k, v in model.encoder.state_dict().items()})
+        update(average, model)
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", spy)
+    settings = {"algorithm": algorithm, "norm": "group", "n_iterations": 4, "ema_decay": 0.3, **QUICK}
+    trained = metatrain(conv4(), *products(8, 0), **settings)
+    expected = seen[0]
+    for n, weights in enumerate(seen[1:], start=1):
+        decay = min(0.3, (1 + n) / (10 + n))
+        expected = {k: decay * expected[k] + (1 - decay) * v for k, v in weights.items()}
+    torch.testing.assert_close(dict(trained.encoder.state_dict()), expected)
+    assert not torch.equal(expected["image.blocks.0.0.weight"], seen[-1]["image.blocks.0.0.weight"])
+    validation = replace(VALIDATION, n_episodes=10)
+    chosen = metatrain(conv4(), *products(8, 0), **settings, validation=validation, validate_every=2)
+    best = max(row["score"] for row in chosen.history)
+    if algorithm == "prototypical":
+        method = METHODS["prototypical"](**chosen.head)
+        assert validation.score(chosen.encoder, method)["score"] == pytest.approx(best, abs=1e-6)
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import squared_distances_by_loops, transformed_by_loops
+from reference import partial_distances_by_loops, squared_distances_by_loops, transformed_by_loops
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -106,6 +106,7 @@ def mixing() -> AdaptiveMixing:
 # How the suite builds each method: all of them, or the first test fails.
 OPTIONS = {
     "nearest_centroid": {"center": CENTER},
+    "partial_distance": {"center": CENTER, "blocks": ((5, 0.6), (3, 0.4))},
     "prototypical": {"logit_scale": 0.5},
     "matching": {},
     "meta_baseline": {},
@@ -398,6 +399,35 @@ def test_nearest_centroid_is_the_definition(transform):
     pool = [transformed_by_loops(x, transform, CENTER.tolist()) for x in FEATURES.tolist()]
     logits = METHODS["nearest_centroid"](transform, CENTER)(FEATURES, uneven())
     assert torch.allclose(logits, -distances(uneven(), pool), atol=1e-4)
+
+
+@pytest.mark.parametrize("transform", ["UN", "L2N", "CL2N"])
+def test_partial_distance_is_the_definition(transform):
+    blocks, pool, episodes = ((5, 0.6), (3, 0.2)), FEATURES.clone(), uneven()
+    pool[::3, :5] = 0.0
+    pool[1::6, 5:] = 0.0
+    method = METHODS["partial_distance"](transform, CENTER, blocks)
+    parts = zip(episodes.support.tolist(), episodes.support_labels.tolist(), episodes.query.tolist(), strict=True)
+    rows = pool.tolist()
+    expected = [
+        partial_distances_by_loops(
+            [rows[i] for i in support], labels, [rows[i] for i in query], 3, blocks, transform, CENTER.tolist()
+        )
+        for support, labels, query in parts
+    ]
+    assert torch.allclose(method(pool, episodes), -torch.tensor(expected), atol=1e-4)
+
+
+def test_partial_distance_with_nothing_missing_is_nearest_centroid():
+    method = METHODS["partial_distance"]("CL2N", CENTER, ((5, 3.0), (3, 1.0)))
+    assert torch.allclose(method(FEATURES, uneven()), build("nearest_centroid")(FEATURES, uneven()), atol=1e-5)
+
+
+def test_partial_distance_refuses_blocks_that_do_not_fit():
+    with pytest.raises(ValueError, match="widths add up to 7, and features have 8"):
+        METHODS["partial_distance"]("L2N", blocks=((4, 1.0), (3, 1.0)))(FEATURES, uneven())
+    with pytest.raises(ValueError, match="shares must be above 0"):
+        METHODS["partial_distance"]("L2N", blocks=((5, 1.0), (3, 0.0)))
 
 
 def test_prototypical_is_the_definition():

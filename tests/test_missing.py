@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from fewshot_prod import recipes
 from fewshot_prod.catalog import load_catalog
 from fewshot_prod.cells import Row, measure_table
+from fewshot_prod.encoders.fusion import build_fusion
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.features import embed
@@ -18,7 +20,7 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.pages import write_tables
 from fewshot_prod.plots import missing_sheet
-from fewshot_prod.pools import Pools, Setting, episode_sampler
+from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
 from fewshot_prod.prepare import Prepared, untrained
 from fewshot_prod.recipes import Recipe
 from fewshot_prod.results import read_records
@@ -178,3 +180,30 @@ def test_the_encoder_reads_what_is_left():
     hidden = [embed(encoder, hide(inputs, list("abcd"))) for inputs in (one, other)]
     torch.testing.assert_close(*hidden)
     assert not torch.allclose(embed(encoder, one), embed(encoder, other))
+
+
+@pytest.mark.parametrize(
+    "fusion", [{"kind": "attention", "dim": 12}, {"kind": "late", "dim": 13}, {"kind": "unit_attention"}]
+)
+def test_blocks_of_missing_modalities_are_zero_where_a_fusion_says_so(fusion):
+    """What partial distances rest on, whatever the order of modalities."""
+    fused = build_fusion({"image": 8, "title": 6}, **fusion).eval()
+    features = {"image": torch.randn(3, 8), "title": torch.randn(3, 6)}
+    present = {"image": torch.tensor([True, True, False]), "title": torch.tensor([True, False, True])}
+    widths = [width for width, _ in fused.block_shares]
+    image, title = fused(features, present).split(widths, dim=1)
+    assert [(block != 0).any(1).tolist() for block in (image, title)] == [[True, True, False], [True, False, True]]
+
+
+def test_partial_distance_takes_the_fusion_s_blocks_and_refuses_one_without(catalog):
+    split = default_split(catalog)
+    title, image = {"embedding_dim": 8, "hidden_size": 8}, {"name": "conv4", "width": 8}
+    shapes = {"late": {"kind": "late", "dim": 16}, "concat": {"kind": "concat", "dim": 16}}
+    built = {}
+    for name, fusion in shapes.items():
+        prepared = untrained(Recipe(image=image, title=title, fusion=fusion), split.select(catalog, "base"), None, 0)
+        prepared.facts.update(training={"options": {}}, head={}, precision="32-true")
+        built[name] = partial(build_method, "partial_distance", prepared, lambda: torch.zeros(16))
+    assert built["late"]().blocks == ((8, 1.0), (8, 1.0))
+    with pytest.raises(ValueError, match="'concat' does not leave them apart: choose attention"):
+        built["concat"]()

@@ -184,6 +184,9 @@ def test_modality_dropout_never_takes_the_last_one():
     lost = both & ~(dropped.has_image & (dropped.lengths > 0))
     assert 0.4 < lost.sum() / both.sum() < 0.6
     assert bool((dropped.has_image <= inputs.has_image).all())
+    halves = [drop_modalities(inputs[torch.arange(400).chunk(2)[i]], 0.5, seed_step(0), (i, 2)) for i in range(2)]
+    for name in ("has_image", "lengths"):
+        assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(dropped, name))
 
 
 def test_class_balanced_order_evens_out_a_long_tail():

@@ -16,9 +16,9 @@ import tyro
 from PIL import Image
 
 from fewshot_prod import cli
+from fewshot_prod.grouping import current
 from fewshot_prod.pages import figures_of, fingerprint, generated_blocks, update_generated_blocks, write_tables
 from fewshot_prod.results import read_records
-from fewshot_prod.tables import current
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 
 from fewshot_prod import provenance, results
+from fewshot_prod.episode_accuracy import load_episode_accuracy, save_episode_accuracy
 from fewshot_prod.results import (
     append_record,
     cell,
     cell_key,
     difference,
     drop_superseded,
-    load_episode_accuracy,
     measured,
     read_records,
-    save_episode_accuracy,
     training_history,
 )
 

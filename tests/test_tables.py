@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fewshot_prod import pages
+from fewshot_prod.grouping import current
 from fewshot_prod.reproduction import minutes, reproduction_table
 from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured, training_history
-from fewshot_prod.tables import IMAGENET, MASKED, current, differences_table, methods_table, seconds_table
+from fewshot_prod.tables import IMAGENET, MASKED, differences_table, methods_table, seconds_table
 
 
 def record(accuracy: float, *, ci95: float = 0.002, skipped: dict | None = None, **changes) -> dict:

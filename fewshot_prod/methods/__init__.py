@@ -21,6 +21,7 @@ from fewshot_prod.methods.matching import Matching
 from fewshot_prod.methods.meta_baseline import MetaBaseline
 from fewshot_prod.methods.meta_sgd import MetaSGD
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
+from fewshot_prod.methods.partial_distance import PartialDistance
 from fewshot_prod.methods.proto_maml import ProtoMAML
 from fewshot_prod.methods.prototypical import Prototypical
 from fewshot_prod.methods.pt_map import PTMAP
@@ -32,6 +33,7 @@ from fewshot_prod.methods.transductive_finetuning import TransductiveFinetuning
 
 METHODS = {
     "nearest_centroid": NearestCentroid,
+    "partial_distance": PartialDistance,
     "prototypical": Prototypical,
     "matching": Matching,
     "meta_baseline": MetaBaseline,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
@@ -53,19 +54,14 @@ class TransductiveFinetuning:
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
-
-        def solve(rows: Tensor, targets: Tensor, share: Tensor) -> Tensor:
-            return descend_prototypes(
-                rows,
-                targets,
-                share,
-                self.slope,
-                n_steps=self.n_adaptation_steps,
-                lr=self.lr,
-                logit_scale=self.logit_scale,
-                linear=True,
-            )
-
+        solve = partial(
+            descend_prototypes,
+            slope=self.slope,
+            n_steps=self.n_adaptation_steps,
+            lr=self.lr,
+            logit_scale=self.logit_scale,
+            linear=True,
+        )
         return solve_in_blocks(transform_features(pool, self.transform, self.center), episodes, solve)
 
     def slope(self, log_p: Tensor, mean_p: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from fewshot_prod.grouping import COLUMNS, current, group_by, label, named_differences, shown, varying
 from fewshot_prod.plots.curves import fewest_fields
 from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, episodes_told, set_heading, text_scale
 from fewshot_prod.ranks import average_ranks, critical_difference
 from fewshot_prod.results import Record
-from fewshot_prod.tables import COLUMNS, current, group_by, label, named_differences, shown, varying
 
 
 def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.isotonic import isotonic_regression
 
+from fewshot_prod.grouping import ROWS, by_what_is_missing, current, group_by, label, refuse_repeated, shown, varying
 from fewshot_prod.plots.style import (
     COLOURS,
     COLUMN_WIDTH,
@@ -24,7 +25,6 @@ from fewshot_prod.plots.style import (
     text_scale,
 )
 from fewshot_prod.results import Record
-from fewshot_prod.tables import ROWS, by_what_is_missing, current, group_by, label, refuse_repeated, shown, varying
 
 
 def accuracy_vs_shots(

@@ -43,6 +43,11 @@ class AttentionFusion(BlockFusion):
         self.query = nn.Linear(hidden, hidden, bias=False)  # the keys' biases serve the sum
         self.score = nn.Linear(hidden, 1, bias=False)
 
+    @property
+    def block_shares(self) -> tuple[tuple[int, float], ...]:
+        """See :attr:`Fusion.block_shares`."""
+        return tuple((block.out_features, 1.0) for block in self.blocks.values())
+
     def forward(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Fuse B products, see :meth:`Fusion.forward`."""
         normalised, masks = self._normalised(features, present)

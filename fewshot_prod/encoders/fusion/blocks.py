@@ -49,6 +49,12 @@ class Fusion(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def block_shares(self) -> tuple[tuple[int, float], ...] | None:
+        """Of each modality its block's width and weight in a complete product, the blocks being side by side and zero
+        where a product lacks the modality; None for a fusion of which that is not true."""
+        return None
+
     def _normalised(
         self, features: dict[str, Tensor], present: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -84,6 +84,11 @@ class UnitAttentionFusion(Fusion):
         scale = torch.where(mask, weights, 1.0).sqrt()  # the root of 0 has no finite gradient
         return self.length * torch.cat([u * scale[:, i, None] for i, u in enumerate(units.values())], dim=1)
 
+    @property
+    def block_shares(self) -> tuple[tuple[int, float], ...]:
+        """See :attr:`Fusion.block_shares`."""
+        return tuple((centre.num_features, p) for centre, p in zip(self.centres.values(), self.shares, strict=True))
+
     def weights(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """The attention paid to each modality: (B, M) in the order of ``dims``, sums to 1 over those present."""
         return self._weights(*self._units(features, present))
