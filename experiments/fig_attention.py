@@ -47,6 +47,9 @@ def main(args: Args) -> int:
     from fewshot_prod.results import RESULT_VERSION, append_record, read_records
 
     catalog, split = args.data.load()
+    if catalog.frame["title"].isna().all():
+        print(f"error: the catalog {catalog.name!r} has no titles to attend to: choose another", file=sys.stderr)
+        return 2
     if args.smoke:
         catalog = catalog.take_groups(6)
     pools = pools_of(catalog, split, args.recipe, args.runs)
@@ -97,6 +100,7 @@ def main(args: Args) -> int:
         [tokenizer.pieces(novel.titles[i] or "") for i in pick],
         attention["tokens"][pick].numpy(),
         images=inputs.images[pick].numpy(),
+        has_image=inputs.has_image[pick].numpy(),
         modality_weights=weights[pick],
         names=categories[pick].tolist(),
     )

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def load_checkpoint(folder: Path) -> tuple[ProductEncoder, dict[str, Any]]:
     folder = Path(folder)
     for name in ("config.json", "weights.safetensors"):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; give the folder that training wrote")
+            there = [path.parent.name for path in folder.parent.glob("*/config.json") if path.parent != folder]
+            near = get_close_matches(folder.name, there, n=1)
+            hint = f"did you mean {folder.parent / near[0]}?" if near else "give the folder that training wrote"
+            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; {hint}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         encoder = build_encoder(config["encoder"])

@@ -37,10 +37,7 @@ def show_catalog(
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
 
-    loaded = load_catalog(catalog, root, strict=strict, **columns.options())
-    print(summary(loaded))
-    for problem in loaded.problems:
-        print(f"{problem.row}: {problem.reason}")
+    print(summary(load_catalog(catalog, root, strict=strict, **columns.options()), examples=None))
 
 
 def make_split(
@@ -110,6 +107,7 @@ def evaluate_checkpoint(
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = pools.build(method, **({"parts": adapt} if adapt else {}))
     n = episodes if built.needs == "features" else min(episodes, episodes_adapting)
+    print(f"{checkpoint}: trained on {pools.prepared.facts['pretrained_on'] or 'nothing'}; catalog {catalog.name}")
     kind = "transductive" if built.transductive else "inductive"
     print(f"{method}, {kind}, norm {getattr(built, 'norm', 'frozen')}, novel classes of {split.name}, {n:,} episodes")
     for way in ways:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fewshot_prod.catalog import Catalog, load_catalog
+from fewshot_prod.catalog import Catalog, CatalogError, load_catalog
 from fewshot_prod.cells import Row, describe, measure_cell
 from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeBatch
@@ -36,6 +36,7 @@ def open_pools(
     split: Split | None = None,
     recipe: str | None = None,
     runs: Path = REPOSITORY / "runs" / "encoders",
+    needs: Sequence[str] = (),
     **options: Any,
 ) -> Pools:
     """A catalog, its split and an encoder for it, ready to embed the novel products; see :func:`pools_of`.
@@ -43,11 +44,20 @@ def open_pools(
     Args:
         name: a catalog source, see :func:`load_catalog`.
         root: its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME of the repository.
+        needs: of "image" and "title", what the catalog must have.
         options: of the catalog's loader.
+
+    Raises:
+        CatalogError: if no product has what ``needs`` names; before any training.
     """
     if root is None and not os.environ.get("FEWSHOT_PROD_DATA"):
         root = REPOSITORY / "data" / name  # a notebook runs in its own folder
-    return pools_of(load_catalog(name, root, **options), split, recipe, runs)
+    catalog = load_catalog(name, root, **options)
+    lacking = [f"{column}s" for column in needs if catalog.frame[column].isna().all()]
+    if lacking:
+        lacks = f"this needs {' and '.join(lacking)}, and the catalog {name!r} has none"
+        raise CatalogError(f"{lacks}: choose another, such as 'synthetic'")
+    return pools_of(catalog, split, recipe, runs)
 
 
 def pools_of(
@@ -169,13 +179,24 @@ def adaptation_steps(
     """
     if not hasattr(method, "n_adaptation_steps"):
         raise TypeError(f"{type(method).__name__} has no n_adaptation_steps: it takes no gradient steps to look at")
-    on_support = replace(episodes, query=episodes.support, query_labels=episodes.support_labels)
+    joined = {
+        "query": torch.cat([episodes.support, episodes.query], 1),
+        "query_labels": torch.cat([episodes.support_labels, episodes.query_labels], 1),
+    }
+    on_support = {"query": episodes.support, "query_labels": episodes.support_labels}
+    n_support = episodes.support.shape[1]
     rows = []
     for step in range(method.n_adaptation_steps + 1):
         at = replace(method, n_adaptation_steps=step)
+        if getattr(method, "norm", "frozen") == "batch":  # queries influence each other
+            parts = {"support": at(pool, replace(episodes, **on_support)), "query": at(pool, episodes)}
+        else:  # adapted once for both
+            logits = at(pool, replace(episodes, **joined))
+            parts = {"support": logits[:, :n_support], "query": logits[:, n_support:]}
         row: dict[str, float] = {"step": step}
-        for name, part in (("support", on_support), ("query", episodes)):
-            logits, labels = at(pool, part).flatten(0, 1), part.query_labels.flatten()
+        for name, logits in parts.items():
+            labels = getattr(episodes, f"{name}_labels").flatten()
+            logits = logits.flatten(0, 1)
             row[f"{name}_loss"] = float(cross_entropy(logits, labels))
             row[f"{name}_accuracy"] = float((logits.argmax(1) == labels).to(torch.float64).mean())
         rows.append(row)

@@ -10,10 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from PIL import Image
 
 from fewshot_prod.classification import classifiers_table
 from fewshot_prod.grouping import ROWS, by_what_is_missing, current
 from fewshot_prod.plots import (
+    COLUMN_WIDTH,
     accuracy_vs_seconds,
     accuracy_vs_shots,
     difference_forest,
@@ -23,6 +25,7 @@ from fewshot_prod.plots import (
     save_figure,
     training_progress,
 )
+from fewshot_prod.plots.style import text_scale
 from fewshot_prod.published import beside_published
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
@@ -88,14 +91,16 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     """What is drawn of a results file: name of a figure -> how to draw it.
 
     A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
-    are drawn for each number of ways, those of images alone apart from those with titles; accuracy over seconds at the
-    fewest ways and most shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all
-    settings, curves over training of Omniglot, whose encoders all start from random weights, and attention by category.
+    are drawn for each number of ways, those of images alone apart from those with titles, and those with imbalanced
+    queries apart; accuracy over seconds at the fewest ways and most shots, images alone. Ranks are drawn of table 3,
+    whose methods have all been measured in all settings, curves over training of Omniglot, whose encoders all start
+    from random weights, and attention by category.
     """
     attention = current(records, "attention")
     if attention:
         shares = [list(r["modality_weights"].values()) for r in attention]
-        return {stem: partial(modality_weights, shares, [r["category"] for r in attention])}
+        about = f"{attention[0]['split']}, {attention[0]['encoder']}"
+        return {stem: partial(modality_weights, shares, [r["category"] for r in attention], about=about)}
     if stem.startswith("fig"):
         return {stem: partial(accuracy_vs_shots, records)}
     if stem.startswith("table2b"):
@@ -109,9 +114,11 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     parts = {"image": (False, "image"), "titles": (False, "titles"), "masked_titles": (True, "titles")}
     for way in dict.fromkeys(r["n_way"] for r in pairs):
         for name, part in parts.items():
-            chosen = [r for r in pairs if r["n_way"] == way and _part(r) == part]
-            if chosen:
-                drawn[f"{stem}_differences_{name}_{way}"] = partial(difference_forest, chosen)
+            for ending, balanced in (("", True), ("_imbalanced", False)):
+                chosen = [r for r in pairs if r["n_way"] == way and _part(r) == part]
+                chosen = [r for r in chosen if (r["query_distribution"] == "balanced") == balanced]
+                if chosen:
+                    drawn[f"{stem}_differences_{name}_{way}{ending}"] = partial(difference_forest, chosen)
     cells = current(records, "cell", domain="None", query_distribution="balanced", modality="image")
     ways = [r["n_way"] for r in cells if isinstance(r["n_way"], int)]
     cells = [r for r in cells if r["n_way"] == min(ways, default=0) and r["eval_seconds"]]
@@ -150,13 +157,14 @@ def write_tables(
             print(f"wrote {drawn}")
         page = tables_dir / f"{path.stem}.md"
         further = [drawn.stem for drawn in figures_dir.glob(f"{path.stem}_products.png")]  # by the experiment itself
-        page.write_text(_page(path.stem, records, [*figures, *further]), encoding="utf-8")
+        shown = [figures_dir / f"{name}.png" for name in (*figures, *further)]
+        page.write_text(_page(path.stem, records, shown), encoding="utf-8")
         print(f"wrote {page}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")
 
 
-def _page(stem: str, records: Sequence[Record], figures: Iterable[str]) -> str:
+def _page(stem: str, records: Sequence[Record], figures: Iterable[Path]) -> str:
     """Everything that a results file says."""
     parts = {
         "Accuracy": ("cell", methods_table),
@@ -173,8 +181,15 @@ def _page(stem: str, records: Sequence[Record], figures: Iterable[str]) -> str:
     for heading, (kind, render) in parts.items():
         if current(records, kind):
             text += f"\n## {heading}\n\n{render(records)}"
-    drawn = [f'<img src="../figures/{name}.png" width="510" alt="{name}">\n' for name in figures]
+    drawn = [f'<img src="../figures/{png.name}" width="{_pixels(png)}" alt="{png.stem}">\n' for png in figures]
     return text + ("\n## Figures\n\n" + "\n".join(drawn) if drawn else "")
+
+
+def _pixels(png: Path) -> int:
+    """How wide a figure is shown: text grows with the root of a figure's width, so this makes it one size on a page."""
+    with Image.open(png) as image:
+        inches = image.width / image.info["dpi"][0]
+    return round(150 * COLUMN_WIDTH * text_scale(inches))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ def test_what_is_no_checkpoint_says_so(tmp_path):
         load_checkpoint(tmp_path / "a")
 
 
+def test_a_mistyped_folder_is_answered_with_the_nearest():
+    with pytest.raises(CheckpointError, match=r"no config.json; did you mean .*synthetic_conv4_gru_prototypical\?"):
+        load_checkpoint(SHIPPED[-1].with_name("synthetic_conv4_gru_prototypcial"))
+
+
 def test_the_hash_sees_weights_and_configuration():
     encoder = build_encoder(CONFIG)
     before = encoder_hash(encoder)

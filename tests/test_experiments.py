@@ -143,7 +143,8 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     monkeypatch.setattr(pools, "CENTER_PRODUCTS", 100)
     monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), "--episodes", "40", "--ways", "5"])
     assert main() == 0
-    about, *lines = capsys.readouterr().out.splitlines()
+    trained, about, *lines = capsys.readouterr().out.splitlines()
+    assert trained == f"{SHIPPED}: trained on synthetic base classes; catalog synthetic"
     assert about == "nearest_centroid, inductive, norm frozen, novel classes of synthetic_random, 40 episodes"
     accuracy = {line.split(":")[0]: float(re.search(r": ([\d.]+) ±", line).group(1)) for line in lines}
     assert 60 < accuracy["5-way 1-shot"] < accuracy["5-way 5-shot"] < 100

@@ -115,6 +115,18 @@ def test_forest_marks_lie_at_the_means_and_are_filled_only_where_the_interval_le
     assert {"+3.0  1-shot", "−0.2  5-shot", "prototypical − maml"} <= {t.get_text() for t in ax.texts}
 
 
+def test_forest_numbers_have_two_decimals_where_all_are_small():
+    ax = difference_forest([pair(0.0082, 0.001), pair(-0.0002, 0.01, n_shot=5)])
+    assert {"+0.82  1-shot", "−0.02  5-shot"} <= {t.get_text() for t in ax.texts}
+
+
+def test_a_forest_of_imbalanced_queries_says_so():
+    imbalanced = {"query_distribution": "dirichlet:2"}
+    heading = difference_forest([pair(0.03, 0.01, **imbalanced)]).get_title("left")
+    assert "imbalanced queries (dirichlet:2)" in heading
+    assert "queries" not in difference_forest([pair(0.03, 0.01)]).get_title("left")
+
+
 def test_a_forest_mark_of_seeds_that_disagree_is_open_and_reaches_over_all_of_them():
     ax = difference_forest([pair(0.03, 0.01, train_seed=0), pair(-0.03, 0.01, train_seed=1)])
     _, interval, mark = ax.get_lines()
@@ -253,7 +265,10 @@ def test_product_sheet_has_a_row_of_pictures_a_name():
     ax = product_sheet(flat_images(9), {"mug": [4, 2], "tea pot": [7]})
     at = shown_values(ax)
     assert set(at) == {2, 4, 7} and at[4][0] < at[2][0] and at[4][1] == at[2][1] < at[7][1]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["mug", "tea\npot"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["mug", "tea pot"]
+    ax = product_sheet(flat_images(9), {"God-Morgon-Red-Grapefruit-Juice": [0], "Highlighter and Blush": [1]})
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names == ["God-Morgon-Red-\nGrapefruit-Juice", "Highlighter and\nBlush"]
     with pytest.raises(ValueError, match="without pictures"):
         product_sheet(flat_images(1), {"mug": []})
 
@@ -275,11 +290,11 @@ def test_episode_sheet_places_support_left_of_query_and_frames_mistakes():
     at = shown_values(ax)
     assert at[1][1] == at[4][1] < at[2][1] == at[3][1] == at[5][1], "a row a class"
     assert max(at[1][0], at[2][0]) < min(at[3][0], at[4][0], at[5][0])
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["category\n6", "category\n4"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["category 6", "category 4"]
     (frame,) = ax.patches
     x, y = at[4]
     assert frame.get_x() < x < frame.get_x() + 1 and frame.get_y() < y < frame.get_y() + frame.get_height()
-    assert "→ category\n4" in {t.get_text() for t in ax.texts}
+    assert "→ category 4" in {t.get_text() for t in ax.texts}
     with pytest.raises(ValueError, match="2 predictions for 3 queries"):
         episode_sheet(flat_images(6), one_episode(), predictions=[0, 1])
 
@@ -293,6 +308,8 @@ def test_attention_sheet_shades_tokens_by_weight_and_bars_by_modality():
     assert {"image 70 %", "title 30 %", "image 100 %"} <= set(words)
     widths = [p.get_width() for p in ax.patches[:2]]
     assert widths[0] / widths[1] == pytest.approx(7 / 3)
+    bare = attention_sheet(pieces, weights, images=flat_images(2), has_image=[True, False])
+    assert set(shown_values(bare)) == {0} and "(no\nimage)" in {t.get_text() for t in bare.texts}
     with pytest.raises(ValueError, match="title 0 has 2 tokens but 1 weights"):
         attention_sheet([["red", "mug"]], [[1.0]])
 

@@ -115,7 +115,7 @@ def test_training_curves_ring_the_best_point_and_pass_over_rows_without_validati
     line, _, ring, _ = ax.get_lines()
     np.testing.assert_allclose(line.get_ydata(), [50, 70, 65])
     assert (ring.get_xdata(), ring.get_ydata()) == ([3], [70])
-    assert {t.get_text() for t in ax.texts} == {"supervised", "ProtoNet"}
+    assert {t.get_text() for t in ax.get_legend().get_texts()} == {"supervised", "ProtoNet"} and not ax.texts
     with pytest.raises(ValueError, match=r"the history 'a' has no 'score'; it has \['epoch', 'loss'\]"):
         training_curves({"a": [{"epoch": 5, "loss": 1.0}]})
 
@@ -135,7 +135,15 @@ def test_training_progress_counts_images_and_leaves_out_the_start():
     np.testing.assert_allclose(maml.get_xdata(), [200, 400, 600])
     np.testing.assert_allclose(classifier.get_xdata(), [100])
     assert (ring.get_xdata(), ring.get_ydata()) == ([400], [90])
-    assert {t.get_text() for t in ax.texts} == {"maml", "classifier"}
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["maml", "classifier"]
+
+
+def test_a_training_curve_s_low_start_is_cut_off_and_nothing_else():
+    rows = [{"epoch": e, "score": s} for e, s in enumerate((0.2, 0.9, 0.92, 0.91))]
+    assert 88 < training_curves({"a": rows, "b": rows[1:]}).get_ylim()[0] < 90
+    assert training_curves({"a": rows[1:]}).get_ylim()[0] <= 90
+    gentle = [{"epoch": e, "score": s} for e, s in enumerate((0.8, 0.85, 0.92))]
+    assert training_curves({"a": gentle}).get_ylim()[0] <= 80
 
 
 def test_a_given_axes_is_drawn_on_and_a_png_is_sharp_in_a_column(tmp_path):

@@ -107,6 +107,14 @@ def test_summary_counts_the_problems_by_kind(planted):
     assert "3 x broken line" in text and "4 x image unreadable" in text
     assert "shop.csv:5: image missing: img/none.png" in text
     assert "... and 1 more" in text
+    whole = summary(load_catalog("table", planted), examples=None)
+    assert "more" not in whole and all(problem.row in whole for problem in load_catalog("table", planted).problems)
+
+
+def test_summary_names_the_columns_that_were_not_taken_for_images_or_titles(tmp_path):
+    (tmp_path / "shop.csv").write_text("id,bild,title,category\n1,img/1.png,red cup,cups\n")
+    text = summary(load_catalog("table", tmp_path / "shop.csv"))
+    assert "no image column found; not used: bild (--columns.image names one)" in text and "no title" not in text
 
 
 def test_reading_twice_gives_the_same(planted):

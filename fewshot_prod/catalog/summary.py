@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewshot_prod.catalog.catalog import Catalog, Problem
-
-EXAMPLES = 3  # of each kind of problem
+from fewshot_prod.catalog.catalog import COLUMNS, Catalog, Problem
 
 
-def summary(catalog: Catalog) -> str:
+def summary(catalog: Catalog, examples: int | None = 3) -> str:
     """Products, categories, what is missing, near-duplicates, class sizes, and the problems by kind.
+
+    Args:
+        examples: rows told of each kind of problem; None: all.
 
     Example:
         >>> import pandas as pd
@@ -38,24 +39,29 @@ def summary(catalog: Catalog) -> str:
         f"  images: {images:,} ({n - images:,} missing); titles: {titles:,} ({n - titles:,} missing)",
         f"  groups: {len(in_group):,} ({in_group[in_group > 1].sum():,} products are near-duplicates of another)",
     ]
+    others = [name for name in frame.columns if name not in (*COLUMNS, "pixel_digest")]
+    for column, found in (("image", images), ("title", titles)):
+        if catalog.name == "table" and not found and others:
+            lines.append(f"  no {column} column found; not used: {', '.join(others)} (--columns.{column} names one)")
     if not unlabelled:
         lines.append(
             f"  category sizes in groups: {sizes.min()} ({sizes.idxmin()}) to {sizes.max()} ({sizes.idxmax()})"
         )
-    lines += _by_kind(f"left out: {len(catalog.problems)} of {catalog.rows_read:,} rows", catalog.problems)
+    lines += _by_kind(f"left out: {len(catalog.problems)} of {catalog.rows_read:,} rows", catalog.problems, examples)
     if not catalog.problems:
         lines.append("  left out: nothing")
-    lines += _by_kind(f"notes on {len(catalog.notes)} kept rows", catalog.notes)
+    lines += _by_kind(f"notes on {len(catalog.notes)} kept rows", catalog.notes, examples)
     return "\n".join(lines)
 
 
-def _by_kind(heading: str, problems: Sequence[Problem]) -> list[str]:
+def _by_kind(heading: str, problems: Sequence[Problem], examples: int | None) -> list[str]:
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(problem.reason.split(":")[0], []).append(problem)
     lines = [f"  {heading}"] if problems else []
     for kind, found in sorted(kinds.items(), key=lambda item: -len(item[1])):
         lines.append(f"    {len(found)} x {kind}")
-        lines += [f"      {p.row}: {p.reason}" for p in found[:EXAMPLES]]
-        lines += [f"      ... and {len(found) - EXAMPLES} more"] if len(found) > EXAMPLES else []
+        told = found[:examples]
+        lines += [f"      {p.row}: {p.reason}" for p in told]
+        lines += [f"      ... and {len(found) - len(told)} more"] if len(found) > len(told) else []
     return lines

@@ -88,7 +88,10 @@ def load_table(
     }
     columns = _find_columns(table, header, named)
     if "category" not in columns and labelled:
-        raise CatalogError(f"{table}: no column looks like a category; name it with category_column; it has {header}")
+        raise CatalogError(
+            f"{table}: no column looks like a category; name it with category_column (--columns.category on a command "
+            f"line); it has {header}"
+        )
     if not {"image", "title"} & set(columns):
         raise CatalogError(f"{table}: no column looks like an image path or a title; name one; it has {header}")
     rows = [_row(table, place, columns, header, *record) for record in records]

@@ -21,6 +21,7 @@ def attention_sheet(
     ax: Axes | None = None,
     *,
     images: np.ndarray | None = None,
+    has_image: ArrayLike | None = None,
     modality_weights: ArrayLike | None = None,
     modalities: Sequence[str] = ("image", "title"),
     names: Sequence[str] | None = None,
@@ -33,6 +34,7 @@ def attention_sheet(
         token_weights: attention paid to them, each at least as long as its title (what is padding is left out).
             A title's most attended token is the darkest.
         images: uint8 (N, H, W, 3), or None.
+        has_image: bool (N,), which products have theirs; None: all.
         modality_weights: float (N, M), each row sums to 1; or None.
         names: N captions.
 
@@ -56,7 +58,14 @@ def attention_sheet(
             top = i * row
             if images is not None:
                 wide = picture * images.shape[2] / images.shape[1]
-                ax.imshow(images[i], extent=(0, wide, top + picture, top), aspect="auto", interpolation="antialiased")
+                if has_image is None or np.asarray(has_image)[i]:
+                    place = (0, wide, top + picture, top)
+                    ax.imshow(images[i], extent=place, aspect="auto", interpolation="antialiased")
+                else:
+                    middle = (wide / 2, top + picture / 2)
+                    ax.text(
+                        *middle, "(no\nimage)", ha="center", va="center", fontsize=size, style="italic", color="0.4"
+                    )
                 left = max(left, wide + 0.8 * size)
             line = top + 0.7 * size
             if names is not None:
@@ -77,6 +86,7 @@ def modality_weights(
     ax: Axes | None = None,
     *,
     modalities: Sequence[str] = ("image", "title"),
+    about: str = "",
     width: float = COLUMN_WIDTH,
 ) -> Axes:
     """Mean attention to each modality, category by category, the one that leans most on the first modality on top.
@@ -84,6 +94,7 @@ def modality_weights(
     Args:
         weights: float (N, M), each row sums to 1.
         names: N category names.
+        about: what stands above, such as the encoder's name.
     """
     weights = np.asarray(weights, np.float64)
     names = np.asarray(names)
@@ -102,6 +113,7 @@ def modality_weights(
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel("Share of attention (%)")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(modalities), frameon=False, borderaxespad=0.1)
+        ax.set_title(about, loc="left", pad=2.2 * ax.xaxis.label.get_size())
     return ax
 
 

@@ -43,8 +43,11 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
             words = " ".join(v for v in setting if v not in ("", "–")).replace("class words masked", "masked")
             lines.append((None, words, group))
     scale = text_scale(width)
+    digits = 1 if max(abs(r["mean"]) for r in pairs) > 0.02 else 2
     about = [pairs[0]["split"] or pairs[0]["catalog"]]
     about += [shown(f, pairs[0][f]) for f in ("n_way", "n_shot") if f not in columns]
+    if "query_distribution" not in columns and pairs[0]["query_distribution"] != "balanced":
+        about.append(f"imbalanced queries ({pairs[0]['query_distribution']})")
     about.append(episodes_told(pairs))
     with drawn_on(ax, width, (0.17 * len(lines) + 0.55) * scale, grid="x") as ax:
         size = ax.xaxis.label.get_size()
@@ -62,7 +65,7 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
             colour = COLOURS[0]
             ax.plot([low, high], [y, y], "-", color=colour, solid_capstyle="butt")
             ax.plot(mean, y, "o", color=colour, markerfacecolor=colour if sure else "white")
-            number = f"{round(mean, 1) + 0.0:+.1f}".replace("-", "−")  # a rounded -0.0 is 0.0
+            number = f"{round(mean, digits) + 0.0:+.{digits}f}".replace("-", "−")  # a rounded -0.0 is 0.0
             text = f"{number}  {setting or ''}"
             ax.text(1.02, y, text.rstrip(), transform=ax.get_yaxis_transform(), va="center", fontsize=0.9 * size)
         ax.set_ylim(len(lines) - 0.4, -0.6)

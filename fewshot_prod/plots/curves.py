@@ -22,6 +22,7 @@ from fewshot_prod.plots.style import (
     episodes_told,
     points,
     set_heading,
+    text_scale,
 )
 from fewshot_prod.results import Record
 
@@ -157,6 +158,7 @@ def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: in
     chosen = [r | {"missing_rate": r["missing_rate"] or 0.0, "experiment": _line_name(r)} for r in chosen]
     panels = group_by(chosen, ("missing",))
     rows = -(-len(panels) // 3)
+    size = 0.85 * 8 * text_scale(width)  # points; three panels stand side by side
     figure = plt.figure(figsize=(width, (2.0 if masked else 1.7) * rows), layout="constrained")
     axes = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
     for ax, ((name,), members) in zip(axes, panels.items(), strict=False):
@@ -169,13 +171,16 @@ def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: in
             if len(x) == 1:
                 x, mean, marker = np.array([0.0, 1.0]), mean.repeat(2), None
             ax.plot(100 * x, 100 * mean, color=colour, linestyle=dash, marker=marker, markersize=3, label=line)
-        ax.set_title(f"{name} missing", loc="left", fontsize=8)
-        ax.tick_params(labelsize=7)
+        ax.set_title(f"{name} missing".replace("of both", "of all products"), loc="left", fontsize=size)
+        ax.tick_params(labelsize=0.9 * size)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in figure.axes[3 * rows - 3 :]:
-        ax.set_xlabel("Missing (%)", fontsize=8)  # a label of the whole figure would lie in the legend
-    figure.supylabel(f"Accuracy (%), {shown('n_way', n_way)} {n_shot}-shot", fontsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+        ax.set_xlabel("Missing (%)", fontsize=size)  # a label of the whole figure would lie in the legend
+    about = [chosen[0]["split"] or chosen[0]["catalog"], shown("n_way", n_way), f"{n_shot}-shot", episodes_told(chosen)]
+    figure.suptitle(", ".join(about), x=0.01, ha="left", fontsize=size)
+    figure.supylabel("Accuracy (%)", fontsize=size)
+    names = {"ncols": 4, "fontsize": 0.9 * size, "frameon": False}
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", **names)
     return figure.axes[0]
 
 
@@ -204,6 +209,8 @@ def training_curves(
 ) -> Axes:
     """Validation accuracy while training, a line for each named history; its best point is ringed.
 
+    Where a line starts far below all that follows, its start is cut off: it would press the rest together at the top.
+
     Args:
         histories: name of a run -> rows with ``x``, ``y`` (0 to 1) and, for a band, ``ci95``; rows without ``y``
             (no validation at that time) are passed over.
@@ -219,7 +226,11 @@ def training_curves(
         values = np.array([row[y] for row in rows])
         half = np.array([row.get("ci95") or 0.0 for row in rows])
         lines[name] = (np.array([row[x] for row in rows]), values, values - half, values + half)
+    later = 100 * min((values[1:] if len(values) > 1 else values).min() for _, values, *_ in lines.values())
+    lowest, highest = (100 * pick(v for _, values, *_ in lines.values() for v in values) for pick in (min, max))
     with drawn_on(ax, width, grid="y") as ax:
+        if highest - lowest > 3 * (highest - later) > 0:
+            ax.set_ylim(later - 0.1 * (highest - later), highest + 0.1 * (highest - later))
         _draw_lines(ax, lines)
         for line in ax.get_lines()[-len(lines) :]:
             best = line.get_ydata().argmax()
@@ -231,9 +242,9 @@ def training_curves(
 
 
 def training_progress(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
-    """Validation accuracy over the images shown, a line for each encoder and training seed; its best point is ringed.
+    """Validation accuracy over the images shown, a line for each encoder and training seed; see training_curves.
 
-    Rows from before training, which would press the others together at the top, are left out.
+    Rows from before training are left out.
 
     Args:
         records: results records; those of kind "history" are drawn, see ``results.training_history``. Of encoders that
@@ -247,7 +258,9 @@ def training_progress(records: Iterable[Record], ax: Axes | None = None, *, widt
         name = record["encoder"].removeprefix(f"{record['catalog']}_").replace("_", " ")
         name += f", seed {record['train_seed']}" if varying(kept, ["train_seed"]) else ""
         histories[name] = [row | {"images_shown": each * row[unit]} for row in record["rows"] if row[unit]]
-    return training_curves(histories, ax, x="images_shown", width=width)
+    ax = training_curves(histories, ax, x="images_shown", width=width)
+    ax.xaxis.set_major_formatter(lambda n, _: _compact(n))
+    return ax
 
 
 def adaptation_curve(
@@ -292,7 +305,7 @@ def fewest_fields(cells: Sequence[Record], beside: Sequence[str] = ()) -> tuple[
 
 
 def _draw_lines(ax: Axes, lines: Mapping[str, tuple[np.ndarray, ...]]) -> None:
-    """Lines (x, mean, low, high), accuracies from 0 to 1, with bands, and their names at the right."""
+    """Lines (x, mean, low, high), accuracies from 0 to 1, with bands, and their names: at the right where all end."""
     styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
     for (x, mean, low, high), (colour, dash, marker) in zip(lines.values(), styles, strict=False):
         ax.fill_between(x, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
@@ -300,7 +313,10 @@ def _draw_lines(ax: Axes, lines: Mapping[str, tuple[np.ndarray, ...]]) -> None:
         ax.plot(x, 100 * mean, color=colour, linestyle=dash, marker=marker, markevery=every, markeredgecolor="white")
         ax.get_lines()[-1].set_markeredgewidth(0.12 * ax.get_lines()[-1].get_markersize())
     ax.set_ylabel("Accuracy (%)")
-    label_ends(ax, list(lines), ax.get_lines()[-len(lines) :])
+    if len({x[-1] for x, *_ in lines.values()}) == 1:
+        label_ends(ax, list(lines), ax.get_lines()[-len(lines) :])
+    else:  # a leader that starts inside would look like a line of data
+        ax.legend(ax.get_lines()[-len(lines) :], lines, frameon=False, labelspacing=0.3, handlelength=2.6)
 
 
 def label_ends(ax: Axes, names: Sequence[str], lines: Sequence[Line2D]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,7 +77,8 @@ def episode_sheet(
         labels = [names[c] for c in episode.classes[0].tolist()]
     shots, queries = (max(len(row) for row in rows) for rows in (support, query))
     tall = images.shape[1] / images.shape[2]
-    lines = 1 + max(label.count(" ") for label in labels) if predicted is not None else 0  # of text under a mistake
+    under = [wrap(label, 10, break_long_words=False) for label in labels]  # a mistake, what it is taken for
+    lines = max(map(len, under)) if predicted is not None else 0
     step, line = tall + GAP + 0.08 + 0.22 * lines if lines else tall + GAP, 0.35
     right = shots * (1 + GAP) + line
     across = right + queries * (1 + GAP) - GAP
@@ -90,9 +92,9 @@ def episode_sheet(
                 corner = right + x * (1 + GAP), y * step
                 _place(ax, images[int(episode.query[0, slot])], *corner, tall)
                 if predicted is not None and predicted[slot] != y:
-                    frame = {"edgecolor": WRONG, "linewidth": 0.2 * size, "fill": False}
+                    frame = {"edgecolor": WRONG, "linewidth": 0.2 * size, "fill": False, "clip_on": False}
                     ax.add_patch(Rectangle(corner, 1, tall, **frame))
-                    text = f"→ {labels[predicted[slot]]}".replace(" ", "\n").replace("→\n", "→ ")
+                    text = "→ " + "\n".join(under[predicted[slot]])
                     at = corner[0] + 0.5, corner[1] + tall + 0.03
                     style = {"ha": "center", "va": "top", "fontsize": 0.6 * size, "color": WRONG}
                     mistakes.append(ax.text(*at, text, clip_on=False, **style))
@@ -103,7 +105,7 @@ def episode_sheet(
         ax.text(right, -0.08, "query", **heading)
         _finish(ax, across, labels, tall, step)
         points(ax)  # lays the figure out, so that sizes are known
-        room = (1 + GAP) * np.diff(ax.transData.transform([(0, 0), (1, 0)])[:, 0]).item()
+        room = np.diff(ax.transData.transform([(0, 0), (1, 0)])[:, 0]).item()
         for text in mistakes:  # a long word is made smaller, or it would run into the neighbour's
             text.set_fontsize(text.get_fontsize() * min(1, room / text.get_window_extent().width))
     return ax
@@ -127,6 +129,7 @@ def _finish(ax: Axes, across: float, names: Sequence[str], tall: float, step: fl
     ax.set_ylim(len(names) * step, 0)
     ax.set_aspect("equal", anchor="W")  # the layout makes room for the names at the left edge
     ax.set_xticks([])
-    ax.set_yticks([y * step + tall / 2 for y in range(len(names))], [name.replace(" ", "\n") for name in names])
+    lines = ["\n".join(wrap(name, 16, break_long_words=False)) for name in names]
+    ax.set_yticks([y * step + tall / 2 for y in range(len(names))], lines)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
