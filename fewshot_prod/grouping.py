@@ -11,8 +11,8 @@ from fewshot_prod.results import RESULT_VERSION, Record, cell_key
 # What may tell lines and columns apart; a field with one value all over stands in the caption instead.
 ROWS = ("catalog", "split", "domain", "missing_rate", "modality", "encoder", "fusion", "adapt", "method")
 COLUMNS = ("mask_class_words", "query_distribution", "n_way", "n_query", "n_shot")
-METHOD_ORDER = ("nearest_centroid", "prototypical", "am3", "matching", "meta_baseline", "relation", "feat", "ridge")
-METHOD_ORDER += ("maml", "maml_first_order", "proto_maml", "anil", "reptile", "meta_sgd")
+METHOD_ORDER = ("nearest_centroid", "partial_distance", "prototypical", "am3", "matching", "meta_baseline", "relation")
+METHOD_ORDER += ("feat", "ridge", "maml", "maml_first_order", "proto_maml", "anil", "reptile", "meta_sgd")
 METHOD_ORDER += ("linear_probe", "finetune_head", "baseline_plus_plus", "finetune_all")
 METHOD_ORDER += ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fewshot_prod import pages
-from fewshot_prod.grouping import current
+from fewshot_prod.grouping import METHOD_ORDER, current
 from fewshot_prod.reproduction import minutes, reproduction_table
 from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured, training_history
 from fewshot_prod.tables import IMAGENET, MASKED, differences_table, methods_table, seconds_table
@@ -330,3 +330,9 @@ def test_a_pair_with_an_untrained_side_belongs_to_the_other_sides_seed():
         for seed in (0, 1)
     ]
     assert rows_of(differences_table(pairs))[2] == ["tuned − lite0", "**+10.5 ± 1.0 (+10.0 to +11.0)**"]
+
+
+def test_every_method_has_its_place_in_tables():
+    from fewshot_prod.methods import METHODS
+
+    assert sorted(METHOD_ORDER) == sorted(METHODS)

@@ -13,13 +13,11 @@ from fewshot_prod.plots.curves import (
     accuracy_vs_adaptation_steps,
     accuracy_vs_pretraining_size,
     accuracy_vs_shots,
-    adaptation_curve,
-    missing_sheet,
-    training_curves,
-    training_progress,
 )
+from fewshot_prod.plots.missing import missing_sheet
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
 from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
+from fewshot_prod.plots.training import adaptation_curve, training_curves, training_progress
 
 __all__ = [
     "COLUMN_WIDTH",
