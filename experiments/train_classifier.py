@@ -136,7 +136,7 @@ def main(args: Args) -> int:
     truth = np.searchsorted(catalog.categories, measured.frame["category"].to_numpy(str))
     parents = [category_parents(catalog).get(name) for name in catalog.categories]
     scores = classification_scores(np.nan_to_num(logits, neginf=-1e9), truth, parents)
-    facts = {"image_size": prepared.facts["image_size"], "masked_classes": masked, "precision": precision}
+    facts = {**prepared.facts, "precision": precision}
     told = options | ({"refit": True} if args.refit else {})
     facts |= {"categories": list(train.categories), "options": told, "seed": args.seed}
     save_checkpoint(folder / "encoder", trained.encoder, facts)

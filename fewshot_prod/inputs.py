@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -79,6 +79,7 @@ def catalog_inputs(
     catalog: Catalog,
     *,
     image_size: tuple[int, int] | None = None,
+    pixels: Mapping[str, Any] | None = None,
     tokenizer: TitleTokenizer | None = None,
     mask: Callable[[str], str] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
@@ -87,6 +88,8 @@ def catalog_inputs(
 
     Args:
         image_size: (H, W) in pixels; None leaves the images out.
+        pixels: how they are made, arguments ``fit``, ``steps`` and ``backend`` of
+            :func:`fewshot_prod.catalog.images.image_array`.
         tokenizer: None leaves the titles out.
         mask: applied to every title first, see :func:`fewshot_prod.catalog.class_words.class_word_masker`.
         attributes: columns of the catalog with the values that are known, see :func:`attribute_values`; None leaves
@@ -101,7 +104,7 @@ def catalog_inputs(
 
         with warnings.catch_warnings():  # the cache is mapped read-only, and nothing here writes into it
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            images = torch.from_numpy(image_array(catalog, image_size))
+            images = torch.from_numpy(image_array(catalog, image_size, **(pixels or {})))
         has_image = torch.from_numpy(catalog.frame["image"].notna().to_numpy(bool))
     if tokenizer is not None:
         titles = catalog.titles

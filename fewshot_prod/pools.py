@@ -153,7 +153,8 @@ class Pools:
 
     def _embed(self, part: str, inputs: ProductInputs) -> Tensor:
         facts = self.prepared.facts
-        key = [part, self.catalog.fingerprint, self.split.fingerprint, facts["image_size"], facts["masked_classes"]]
+        made_of = [self.catalog.fingerprint, self.split.fingerprint, *self.prepared.pixel_key, facts["masked_classes"]]
+        key = [part, *made_of]
         flip = self.catalog.name not in HANDED
         return cached_features(
             self.prepared.encoder, inputs, inputs_key=str(key), flip=flip, precision=facts["precision"]

@@ -46,14 +46,21 @@ class Prepared:
         return catalog_inputs(
             catalog,
             image_size=self.facts["image_size"],
+            pixels=self.facts.get("pixels"),
             tokenizer=self.encoder.tokenizer,
             mask=class_word_masker(self.facts["masked_classes"]) if self.facts["masked_classes"] else None,
             attributes=self.encoder.config.get("attribute_values"),
         )
 
+    @property
+    def pixel_key(self) -> list[Any]:
+        """What makes other pixels of the same pictures, for keys of kept features."""
+        size, pixels = self.facts["image_size"], self.facts.get("pixels")
+        return [size and list(size), *([pixels] if pixels else [])]
+
     def feature_inputs(self, catalog: Catalog) -> ProductInputs:
         """:meth:`inputs` with image features, computed once, in place of images; where the image part was frozen."""
-        key = f"{[catalog.fingerprint, list(self.facts['image_size'])]}"
+        key = f"{[catalog.fingerprint, *self.pixel_key]}"
         return with_image_features(self.inputs(catalog), self.encoder, inputs_key=key, **self.facts["image_features"])
 
 
@@ -178,7 +185,7 @@ def training_facts(
         base, validation: the parts of ``catalog`` that are trained and chosen on.
     """
     recipe = RECIPES[name]
-    unused = {field for field in ("attributes", "title_start") if not getattr(recipe, field)}
+    unused = {field for field in ("attributes", "pixels", "title_start") if not getattr(recipe, field)}
     told_elsewhere = {"options", "catalog_options"} | unused
 
     def facts_of(start: str | None) -> dict[str, Any] | None:
@@ -228,7 +235,8 @@ def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None
         config |= {"attributes": {"sizes": sizes, "dim": recipe.attributes["dim"]}, "attribute_values": values}
     seed_step(seed)
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
-    return Prepared(build_encoder(config), {"image_size": image_size, "masked_classes": masked_classes})
+    pixels = {"pixels": recipe.pixels} if recipe.pixels else {}
+    return Prepared(build_encoder(config), {"image_size": image_size, **pixels, "masked_classes": masked_classes})
 
 
 def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:

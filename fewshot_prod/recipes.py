@@ -27,6 +27,8 @@ class Recipe:
         attributes: ``columns``, those of the catalog that are read as attributes, and ``dim``, see
             :class:`AttributeEncoder`; or None.
         size: "small" or "large", see ``IMAGE_SIZES``.
+        pixels: how pictures are made to that size, arguments ``fit``, ``steps`` and ``backend`` of
+            :func:`fewshot_prod.catalog.images.image_array`; None: stretched, by Pillow.
         start: the recipe whose weights this one starts from; every part that both have is taken over.
         title_start: the recipe whose title part is taken over, after that; with the same settings of the title part.
         stage: "none" (weights as they come), "pretrain" or "metatrain".
@@ -40,6 +42,7 @@ class Recipe:
     fusion: dict[str, Any] | None = None
     attributes: dict[str, Any] | None = None
     size: str = "small"
+    pixels: dict[str, Any] | None = None
     start: str | None = None
     title_start: str | None = None
     stage: str = "pretrain"

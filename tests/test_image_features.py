@@ -203,3 +203,24 @@ def test_the_title_part_can_start_from_another_recipe(monkeypatch, tmp_path):
     told = []
     prepare_encoder("fused", catalog, split, 0, tmp_path, report=told.append)
     assert sum("training anew" in line for line in told) == 2
+
+
+def test_a_recipe_can_say_how_pixels_are_made(monkeypatch, tmp_path):
+    """Its encoder reads grey pictures wherever it is used, a kept one too; another way of making them trains anew."""
+    plain = Recipe(image={"name": "conv4", "width": 8}, options={"epochs": 1, "batch_size": 64})
+    made = {"conv": replace(plain, pixels={"steps": ("greyscale",), "fit": "pad"})}
+    monkeypatch.setattr("fewshot_prod.prepare.RECIPES", made)
+    catalog = load_catalog("synthetic", products_per_category=4)
+    split = default_split(catalog)
+    prepare_encoder("conv", catalog, split, 0, tmp_path, **QUIET)
+    kept = prepare_encoder("conv", catalog, split, 0, tmp_path, report=pytest.fail)
+    pools = Pools(kept, catalog, split)
+    images = pools.inputs().images
+    assert (images[..., 0] == images[..., 2]).all() and images.float().std() > 10
+    grey = pools.features()
+    made["conv"] = plain
+    told = []
+    coloured = prepare_encoder("conv", catalog, split, 0, tmp_path, report=told.append)
+    assert "training anew" in told[0]
+    coloured = Pools(replace(kept, facts=coloured.facts), catalog, split)  # the same weights, shown other pixels
+    assert not torch.allclose(coloured.features(), grey, atol=1e-3)
