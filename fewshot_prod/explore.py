@@ -188,7 +188,7 @@ def adaptation_steps(
     rows = []
     for step in range(method.n_adaptation_steps + 1):
         at = replace(method, n_adaptation_steps=step)
-        if getattr(method, "norm", "frozen") == "batch":  # queries influence each other
+        if method.transductive:  # queries influence each other
             parts = {"support": at(pool, replace(episodes, **on_support)), "query": at(pool, episodes)}
         else:  # adapted once for both
             logits = at(pool, replace(episodes, **joined))

@@ -16,6 +16,7 @@ from fewshot_prod.evaluation import evaluate
 from fewshot_prod.explore import adaptation_steps, best_within, compare_methods, open_pools, recipe_for
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.maml import MAML
+from fewshot_prod.methods.tim import TIM
 from fewshot_prod.names import UnknownName, unknown_name
 from fewshot_prod.plots import adaptation_curve
 from fewshot_prod.pools import Setting, build_method, episode_sampler
@@ -103,6 +104,20 @@ def test_adaptation_steps_are_what_the_method_predicts_and_the_support_loss_fall
     assert losses == sorted(losses, reverse=True) and losses[0] - losses[-1] > 0.05
     with pytest.raises(TypeError, match="takes no gradient steps"):
         adaptation_steps(lambda pool, episodes: None, pool, episode)
+
+
+@pytest.mark.parametrize("kind", ["batch statistics", "tim"])
+def test_adaptation_steps_of_transductive_methods_show_them_no_support_among_the_queries(kind):
+    maml, pool, episode = tiny_episode()
+    if kind == "tim":
+        method, pool = TIM(n_adaptation_steps=2, lr=0.1, logit_scale=1.0, transform="UN"), torch.randn(20, 6)
+    else:
+        method = replace(maml, norm="batch")
+    last = adaptation_steps(method, pool, episode)[-1]
+    for name in ("support", "query"):
+        rows, labels = getattr(episode, name), getattr(episode, f"{name}_labels")
+        logits = method(pool, replace(episode, query=rows, query_labels=labels))[0]
+        assert last[f"{name}_loss"] == pytest.approx(float(cross_entropy(logits, labels[0])), rel=1e-5)
 
 
 def test_the_adaptation_curve_shows_both_parts():
