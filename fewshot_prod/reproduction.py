@@ -33,12 +33,12 @@ def reproduction_table(results: Mapping[str, Sequence[Record]], scripts: Path = 
 def minutes(cells: Sequence[Record]) -> float:
     """What training the encoders of some cells and measuring the cells took, in minutes.
 
-    An encoder's ``train_seconds`` hold those of the encoder that it went on from, which count once.
+    An encoder's ``train_seconds`` hold those of the encoders that it went on from, which count once.
     """
     seconds = {_text(r["config"]["training"]): r["train_seconds"] or 0.0 for r in cells}
-    starts = [_text(json.loads(training)["start"]) for training in seconds]
-    own = [total - seconds.get(start, 0.0) for total, start in zip(seconds.values(), starts, strict=True)]
-    return (sum(own) + sum(r["eval_seconds"] or 0.0 for r in cells)) / 60
+    starts = [_text(json.loads(training).get(part)) for training in seconds for part in ("start", "title_start")]
+    own = sum(seconds.values()) - sum(seconds.get(start, 0.0) for start in starts)
+    return (own + sum(r["eval_seconds"] or 0.0 for r in cells)) / 60
 
 
 def _text(training: Mapping | None) -> str:

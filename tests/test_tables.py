@@ -223,6 +223,9 @@ def test_how_a_file_is_made_again_is_read_from_its_records(tmp_path):
         record(0.8, train_seed=1, config={"row": "a", "training": base}) | {"train_seconds": 1e6, "eval_seconds": 0.0},
     ]
     assert minutes(cells[:3]) == 18
+    fused = {"recipe": "c", "start": further, "title_start": base}  # 1,560 seconds: both of these, and a minute
+    cells.append(record(0.8, config={"row": "c", "training": fused}) | {"train_seconds": 1560.0, "eval_seconds": 0.0})
+    assert minutes([*cells[:3], cells.pop()]) == 19
     page = reproduction_table({"t": cells, "empty": []}, tmp_path)
     assert "| `experiments/t_methods.py --catalog synthetic --seeds 0` | 18 | `seed 0  a  5-way 5-shot: 65.00 ±" in page
     (tmp_path / "t_methods.py").unlink()
