@@ -195,6 +195,18 @@ def test_blocks_of_missing_modalities_are_zero_where_a_fusion_says_so(fusion):
     assert [(block != 0).any(1).tolist() for block in (image, title)] == [[True, True, False], [True, False, True]]
 
 
+@pytest.mark.parametrize(
+    "fusion", [{"kind": "late", "dim": 12}, {"kind": "unit_attention", "shares": {"title": 0.25}, "spread": 0.0}]
+)
+def test_shares_are_those_of_the_blocks_squared_lengths_in_a_complete_product(fusion):
+    fused = build_fusion({"image": 8, "title": 6}, **fusion).eval()
+    widths, shares = zip(*fused.block_shares, strict=True)
+    whole = fused({"image": torch.randn(3, 8), "title": torch.randn(3, 6)}, {})
+    squares = torch.stack([block.square().sum(1) for block in whole.split(widths, dim=1)], dim=1)
+    expected = torch.tensor(shares).expand(3, 2) / sum(shares)
+    torch.testing.assert_close(squares / squares.sum(1, keepdim=True), expected)
+
+
 def test_partial_distance_takes_the_fusion_s_blocks_and_refuses_one_without(catalog):
     split = default_split(catalog)
     title, image = {"embedding_dim": 8, "hidden_size": 8}, {"name": "conv4", "width": 8}
