@@ -139,6 +139,8 @@ def test_cells_tables_and_figure_of_what_is_missing(catalog, monkeypatch, tmp_pa
         assert failures == []
         records = read_records(results)
         assert len([r for r in records if r["kind"] == "cell"]) == 1 + 2 * 5
+    both = [r["accuracy"] for r in records if r["kind"] == "cell" and r["config"]["row"] == "both"]
+    assert len(set(both)) == 1 + 4  # what is missing was missing
     pairs = [r for r in records if r["kind"] == "difference" and r["missing_rate"]]
     assert {(r["config"]["missing"], r["missing_rate"]) for r in pairs} == {
         (place, rate) for place in ("titles of queries", "titles of both") for rate in (0.5, 1.0)
