@@ -113,6 +113,16 @@ def test_titles_cut_in_another_way_are_other_inputs(changed, tmp_path):
     assert not torch.allclose(read, first)
 
 
+def test_other_missing_images_are_other_inputs_and_to_miss_none_can_be_said_in_two_ways(tmp_path):
+    encoder, inputs = build_encoder(CONFIG).eval(), some_inputs()
+    missing = [replace(inputs, has_image=torch.arange(6) != row) for row in (0, 1)]
+    for some in (inputs, *missing):
+        read = cached_features(encoder, some, inputs_key="a", cache_dir=tmp_path)
+        torch.testing.assert_close(read, embed(encoder, some))
+    cached_features(encoder, replace(inputs, has_image=None), inputs_key="a", cache_dir=tmp_path)
+    assert len(list((tmp_path / "features").iterdir())) == 3
+
+
 def test_features_do_not_depend_on_the_batch_nor_on_training_mode():
     encoder, inputs = build_encoder(CONFIG), some_inputs()
     together = embed(encoder.train(), inputs, batch_size=6)
