@@ -81,6 +81,26 @@ def test_a_mistyped_folder_is_answered_with_the_nearest():
         load_checkpoint(SHIPPED[-1].with_name("synthetic_conv4_gru_prototypcial"))
 
 
+@pytest.mark.parametrize(
+    "typed",
+    ["conv4/seed0", "conv4/sed0/encoder", "conv4/seed0/encodr", "conv4/seed1", "conv_4/seed0/encoder", "conv_4/seed0"],
+)
+def test_a_folder_of_trained_encoders_is_answered_with_the_encoder_in_it(tmp_path, typed):
+    for name in ("conv4", "gru"):
+        save_checkpoint(tmp_path / name / "seed0" / "encoder", build_encoder(CONFIG))
+    with pytest.raises(CheckpointError) as refused:
+        load_checkpoint(tmp_path / typed)
+    assert f"did you mean {tmp_path / 'conv4' / 'seed0' / 'encoder'}?" in str(refused.value)
+
+
+@pytest.mark.parametrize("typed", ["elsewhere", "conv4", "conv4/seed0/encoder"])
+def test_no_checkpoint_near_none_is_proposed(tmp_path, typed):
+    save_checkpoint(tmp_path / "conv4" / "seed0" / "encoder", build_encoder(CONFIG))
+    (tmp_path / "conv4" / "seed0" / "encoder" / "weights.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="give the folder that training wrote"):
+        load_checkpoint(tmp_path / typed)
+
+
 def test_the_hash_sees_weights_and_configuration():
     encoder = build_encoder(CONFIG)
     before = encoder_hash(encoder)
