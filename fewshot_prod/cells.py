@@ -109,7 +109,9 @@ def measure_table(
         check_row(row)
     episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
     earlier = read_records(results) if results.exists() else []
-    refuse_fewer_episodes(results, earlier, catalog.name, {r.name: episodes[METHODS[r.method].needs] for r in rows})
+    place = {"experiment": experiment, "catalog": catalog.name, "split": split_name(split, part)}
+    place["episode_seed"] = episode_seed
+    refuse_fewer_episodes(results, earlier, place, {r.name: episodes[METHODS[r.method].needs] for r in rows})
     done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
@@ -184,6 +186,11 @@ def check_row(row: Row) -> None:
             raise UnknownName(f"option of {row.method}", name, options)
 
 
+def split_name(split: Split, part: str) -> str:
+    """How records call the part of a split that episodes are of."""
+    return split.name if part == "novel" else f"{split.name}, {part} classes"
+
+
 def describe(
     experiment: str, row: Row, setting: Setting, method: Any, pool: Pools, seed: int, n_episodes: int, episode_seed: int
 ) -> Record:
@@ -195,7 +202,7 @@ def describe(
     return cell(
         experiment=experiment,
         catalog=pool.catalog.name,
-        split=pool.split.name if pool.part == "novel" else f"{pool.split.name}, {pool.part} classes",
+        split=split_name(pool.split, pool.part),
         method=row.method,
         encoder=row.recipe.replace("_masked", ""),  # masking is a column
         fusion=(encoder.config.get("fusion") or {}).get("kind"),
