@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.checkpoints import CheckpointError
 from fewshot_prod.class_embeddings import class_embeddings, class_texts
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import cached_features
@@ -198,6 +199,7 @@ def build_method(
     Raises:
         UnknownName: for an unknown method.
         ValueError: for one with a trained module that this encoder lacks, or that needs the base classes.
+        CheckpointError: for one that compares modalities, which this encoder's fusion mixes.
     """
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
@@ -211,6 +213,14 @@ def build_method(
         if head.get("kind") != name:
             raise ValueError(f"this encoder has no head for {name!r}: meta-train it with algorithm={name!r}")
         arguments["module"] = prepared.encoder.head
+    if "blocks" in known and (fusion := prepared.encoder.fusion) is not None:
+        if fusion.block_shares is None:
+            raise CheckpointError(
+                f"{name} compares the modalities that a product has, and this encoder's fusion "
+                f"{prepared.encoder.config['fusion']['kind']!r} does not leave them apart: choose attention "
+                "or unit_attention"
+            )
+        arguments.setdefault("blocks", fusion.block_shares)
     if "mixing" in known:
         if mixing is None:
             raise ValueError(f"{name} is fitted to the base classes of a catalog, which are not at hand: give `mixing`")
@@ -222,14 +232,6 @@ def build_method(
         arguments["encoder"] = prepared.encoder
     if "transform" in known:
         arguments["center"] = center()
-    if "blocks" in known and (fusion := prepared.encoder.fusion) is not None:
-        if fusion.block_shares is None:
-            raise ValueError(
-                f"{name} compares the modalities that a product has, and this encoder's fusion "
-                f"{prepared.encoder.config['fusion']['kind']!r} does not leave them apart: choose attention, "
-                "unit_attention or late"
-            )
-        arguments.setdefault("blocks", fusion.block_shares)
     if "precision" in known:
         arguments.setdefault("precision", prepared.facts["precision"])
     return method(**arguments)

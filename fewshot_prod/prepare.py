@@ -19,7 +19,7 @@ import torch
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.class_words import class_word_masker
 from fewshot_prod.catalog.titles import TitleTokenizer
-from fewshot_prod.checkpoints import load_checkpoint, save_checkpoint
+from fewshot_prod.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
@@ -83,6 +83,7 @@ def prepare_encoder(
     Raises:
         UnknownName: for an unknown recipe.
         CatalogError: for a recipe with titles on a catalog that has none.
+        CheckpointError: for a ``title_start`` that reads other tokens.
     """
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
@@ -108,6 +109,11 @@ def prepare_encoder(
     if start:
         take_over(encoder, start.encoder)
     if title_start:
+        if title_start.encoder.config["tokenizer"] != encoder.config["tokenizer"]:
+            raise CheckpointError(
+                f"recipe {name!r} takes its title part from {recipe.title_start!r}, whose tokens are others: let both "
+                "mask class words alike, and cut titles alike"
+            )
         encoder.title.load_state_dict(title_start.encoder.title.state_dict())
     if features_suffice(encoder, options):
         precision = (start.facts.get("image_features") or start.facts)["precision"] if start else "32-true"

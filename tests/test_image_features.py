@@ -10,6 +10,7 @@ import torch
 
 from fewshot_prod import recipes
 from fewshot_prod.catalog import load_catalog
+from fewshot_prod.checkpoints import CheckpointError
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.features import embed, image_part, with_image_features
 from fewshot_prod.inputs import ProductInputs
@@ -203,6 +204,9 @@ def test_the_title_part_can_start_from_another_recipe(monkeypatch, tmp_path):
     told = []
     prepare_encoder("fused", catalog, split, 0, tmp_path, report=told.append)
     assert sum("training anew" in line for line in told) == 2
+    made["fused"] = replace(made["fused"], mask_class_words=True)
+    with pytest.raises(CheckpointError, match="takes its title part from 'titles', whose tokens are others"):
+        prepare_encoder("fused", catalog, split, 0, tmp_path, **QUIET)
 
 
 def test_a_recipe_can_say_how_pixels_are_made(monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ import torch
 from fewshot_prod import recipes
 from fewshot_prod.catalog import load_catalog
 from fewshot_prod.cells import Row, measure_table
+from fewshot_prod.checkpoints import CheckpointError
 from fewshot_prod.encoders.fusion import build_fusion
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episodes import EpisodeBatch
@@ -184,9 +185,7 @@ def test_the_encoder_reads_what_is_left():
     assert not torch.allclose(embed(encoder, one), embed(encoder, other))
 
 
-@pytest.mark.parametrize(
-    "fusion", [{"kind": "attention", "dim": 12}, {"kind": "late", "dim": 13}, {"kind": "unit_attention"}]
-)
+@pytest.mark.parametrize("fusion", [{"kind": "attention", "dim": 13}, {"kind": "unit_attention"}])
 def test_blocks_of_missing_modalities_are_zero_where_a_fusion_says_so(fusion):
     """What partial distances rest on, whatever the order of modalities."""
     fused = build_fusion({"image": 8, "title": 6}, **fusion).eval()
@@ -197,11 +196,8 @@ def test_blocks_of_missing_modalities_are_zero_where_a_fusion_says_so(fusion):
     assert [(block != 0).any(1).tolist() for block in (image, title)] == [[True, True, False], [True, False, True]]
 
 
-@pytest.mark.parametrize(
-    "fusion", [{"kind": "late", "dim": 12}, {"kind": "unit_attention", "shares": {"title": 0.25}, "spread": 0.0}]
-)
-def test_shares_are_those_of_the_blocks_squared_lengths_in_a_complete_product(fusion):
-    fused = build_fusion({"image": 8, "title": 6}, **fusion).eval()
+def test_shares_are_those_of_the_blocks_squared_lengths_in_a_complete_product():
+    fused = build_fusion({"image": 8, "title": 6}, "unit_attention", shares={"title": 0.25}, spread=0.0).eval()
     widths, shares = zip(*fused.block_shares, strict=True)
     whole = fused({"image": torch.randn(3, 8), "title": torch.randn(3, 6)}, {})
     squares = torch.stack([block.square().sum(1) for block in whole.split(widths, dim=1)], dim=1)
@@ -212,12 +208,12 @@ def test_shares_are_those_of_the_blocks_squared_lengths_in_a_complete_product(fu
 def test_partial_distance_takes_the_fusion_s_blocks_and_refuses_one_without(catalog):
     split = default_split(catalog)
     title, image = {"embedding_dim": 8, "hidden_size": 8}, {"name": "conv4", "width": 8}
-    shapes = {"late": {"kind": "late", "dim": 16}, "concat": {"kind": "concat", "dim": 16}}
+    shapes = {"attention": {"kind": "attention", "dim": 16}, "concat": {"kind": "concat", "dim": 16}}
     built = {}
     for name, fusion in shapes.items():
         prepared = untrained(Recipe(image=image, title=title, fusion=fusion), split.select(catalog, "base"), None, 0)
         prepared.facts.update(training={"options": {}}, head={}, precision="32-true")
         built[name] = partial(build_method, "partial_distance", prepared, lambda: torch.zeros(16))
-    assert built["late"]().blocks == ((8, 1.0), (8, 1.0))
-    with pytest.raises(ValueError, match="'concat' does not leave them apart: choose attention"):
+    assert built["attention"]().blocks == ((8, 1.0), (8, 1.0))
+    with pytest.raises(CheckpointError, match="'concat' does not leave them apart: choose attention"):
         built["concat"]()

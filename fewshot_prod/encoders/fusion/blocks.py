@@ -51,8 +51,10 @@ class Fusion(nn.Module):
 
     @property
     def block_shares(self) -> tuple[tuple[int, float], ...] | None:
-        """Of each modality its block's width and weight in a complete product, the blocks being side by side and zero
-        where a product lacks the modality; None for a fusion of which that is not true."""
+        """Of each modality its block's width, and its share of a complete product's squared length, if only roughly.
+
+        None for a fusion whose output is not one block beside the other, each zero where a product lacks the modality.
+        """
         return None
 
     def _normalised(

@@ -26,11 +26,6 @@ class LateFusion(BlockFusion):
         [1.0, 1.0]
     """
 
-    @property
-    def block_shares(self) -> tuple[tuple[int, float], ...]:
-        """See :attr:`Fusion.block_shares`."""
-        return tuple((block.out_features, 1.0) for block in self.blocks.values())
-
     def forward(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Fuse B products, see :meth:`Fusion.forward`."""
         normalised, masks = self._normalised(features, present)
