@@ -40,10 +40,12 @@ def main(args: Args) -> int:
 
     from fewshot_prod.catalog.titles import TitleTokenizer
     from fewshot_prod.checkpoints import encoder_hash
-    from fewshot_prod.explore import pools_of
+    from fewshot_prod.explore import pools_of, recipe_for
+    from fewshot_prod.names import UnknownName
     from fewshot_prod.pages import fingerprint
     from fewshot_prod.plots import attention_sheet, save_figure
     from fewshot_prod.provenance import commit, versions
+    from fewshot_prod.recipes import RECIPES
     from fewshot_prod.results import RESULT_VERSION, append_record, read_records
 
     catalog, split = args.data.load()
@@ -52,11 +54,19 @@ def main(args: Args) -> int:
         return 2
     if args.smoke:
         catalog = catalog.take_groups(6)
-    pools = pools_of(catalog, split, args.recipe, args.runs)
-    encoder, inputs, novel = pools.prepared.encoder, pools.inputs(), split.select(catalog, "novel")
-    if (encoder.config.get("fusion") or {}).get("kind") != "attention":
-        print(f"error: {args.recipe or catalog.name} has no attention fusion: give --recipe conv4_gru", file=sys.stderr)
+    recipe, novel = args.recipe or recipe_for(catalog), split.select(catalog, "novel")
+    if recipe not in RECIPES:
+        raise UnknownName("recipe", recipe, RECIPES)
+    if (RECIPES[recipe].fusion or {}).get("kind") != "attention":
+        print(f"error: {recipe} has no attention fusion: give --recipe conv4_gru", file=sys.stderr)
         return 2
+    ids = novel.frame["product_id"].astype(str).tolist()
+    missing = [i for i in args.products if i not in ids]
+    if missing:
+        print(f"error: {', '.join(missing)}: no novel product with such an id", file=sys.stderr)
+        return 2
+    pools = pools_of(catalog, split, args.recipe, args.runs)
+    encoder, inputs = pools.prepared.encoder, pools.inputs()
     attention = encoder.attention(inputs)
     weights, categories = attention["modalities"].numpy(), novel.frame["category"].to_numpy()
 
@@ -89,11 +99,6 @@ def main(args: Args) -> int:
     by_image = titled[weights[titled, 0].argsort()[::-1]]
     pick = [*by_image[np.linspace(0, len(titled) - 1, 7).astype(int)], *np.setdiff1d(range(len(novel)), titled)[:1]]
     if args.products:
-        ids = novel.frame["product_id"].astype(str).tolist()
-        missing = [i for i in args.products if i not in ids]
-        if missing:
-            print(f"error: {', '.join(missing)}: no novel product with such an id", file=sys.stderr)
-            return 2
         pick = [ids.index(i) for i in args.products]
     tokenizer = TitleTokenizer.from_json(encoder.config["tokenizer"])
     ax = attention_sheet(

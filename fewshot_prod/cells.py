@@ -109,7 +109,9 @@ def measure_table(
         check_row(row)
     episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
     earlier = read_records(results) if results.exists() else []
-    refuse_fewer_episodes(results, earlier, catalog.name, {r.name: episodes[METHODS[r.method].needs] for r in rows})
+    place = {"experiment": experiment, "catalog": catalog.name, "split": split_name(split, part)}
+    place["episode_seed"] = episode_seed
+    refuse_fewer_episodes(results, earlier, place, {r.name: episodes[METHODS[r.method].needs] for r in rows})
     done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
@@ -163,7 +165,7 @@ def measure_table(
                     f"{where}: {100 * record['accuracy']:.2f} ± {100 * record['ci95']:.2f} %"
                     f"  ({record['eval_seconds']:.1f} s, about {left:.0f} min left)"
                 )
-        compare(rows, settings, cells, episodes_folder, done, results)
+        compare(rows, settings, cells, seed, episodes_folder, done, results, report)
     dropped = drop_superseded(results) if results.exists() else 0
     if dropped:
         report(f"{dropped} records of earlier recipes or options were taken out of {results}")
@@ -184,6 +186,11 @@ def check_row(row: Row) -> None:
             raise UnknownName(f"option of {row.method}", name, options)
 
 
+def split_name(split: Split, part: str) -> str:
+    """How records call the part of a split that episodes are of."""
+    return split.name if part == "novel" else f"{split.name}, {part} classes"
+
+
 def describe(
     experiment: str, row: Row, setting: Setting, method: Any, pool: Pools, seed: int, n_episodes: int, episode_seed: int
 ) -> Record:
@@ -195,7 +202,7 @@ def describe(
     return cell(
         experiment=experiment,
         catalog=pool.catalog.name,
-        split=pool.split.name if pool.part == "novel" else f"{pool.split.name}, {pool.part} classes",
+        split=split_name(pool.split, pool.part),
         method=row.method,
         encoder=row.recipe.replace("_masked", ""),  # masking is a column
         fusion=(encoder.config.get("fusion") or {}).get("kind"),
@@ -268,16 +275,29 @@ def compare(
     rows: Sequence[Row],
     settings: Sequence[Setting],
     cells: dict[tuple[str, Setting], Record],
+    seed: int,
     episodes_folder: Path,
     done: dict[str, Record],
     results: Path,
+    report: Callable[[str], None],
 ) -> None:
-    """Append the paired differences that ``Row.against`` asks for, over the episodes that both cells have."""
+    """Append the paired differences that ``Row.against`` asks for, over the episodes that both cells have.
+
+    Args:
+        cells: of this run and ``seed``.
+        done: all cells by their keys: a row that is not of this run is taken from there.
+    """
+    named = {row.name for row in rows}
     for row in rows:
         for other in row.against:
             for setting in settings:
                 a, b = cells.get((row.name, setting)), cells.get((other, setting))
-                if a is None or b is None:
+                if a is None or (b is None and other in named):
+                    continue  # why stands above
+                b = b or measured_before(other, a, seed, episodes_folder, done)
+                if b is None:
+                    where = f"seed {seed}  {row.name}  {setting}"
+                    report(f"{where}: not compared with {other!r}, not measured here: name that row in --rows too")
                     continue
                 first, second = (load_episode_accuracy(episodes_folder, cell_key(c)) for c in (a, b))
                 n = min(len(first), len(second))
@@ -285,6 +305,23 @@ def compare(
                 record = difference(a, b, mean=mean, ci95=half)
                 if cell_key(record) not in done:
                     append_record(results, record)
+
+
+def measured_before(row: str, like: Record, seed: int, episodes_folder: Path, done: dict[str, Record]) -> Record | None:
+    """The latest cell of this row on the episodes of ``like``, by an encoder of this seed or one without training."""
+    same = ("experiment", "catalog", "catalog_fingerprint", "split", "split_fingerprint", "result_version")
+    same += ("n_way", "n_shot", "n_query", "query_distribution", "domain", "missing_rate", "episode_seed")
+    for key, record in reversed(done.items()):
+        if (
+            record["kind"] == "cell"
+            and record["config"].get("row") == row
+            and record["train_seed"] in (seed, None)
+            and all(record[name] == like[name] for name in same)
+            and record["config"].get("missing") == like["config"].get("missing")
+            and (episodes_folder / f"{key}.npz").exists()
+        ):
+            return record
+    return None
 
 
 def heartbeat(where: str, report: Callable[[str], None], every: float = 20.0) -> Callable[[int, int], None]:

@@ -85,9 +85,8 @@ def load_checkpoint(folder: Path) -> tuple[ProductEncoder, dict[str, Any]]:
     folder = Path(folder)
     for name in ("config.json", "weights.safetensors"):
         if not (folder / name).is_file():
-            there = [path.parent.name for path in folder.parent.glob("*/config.json") if path.parent != folder]
-            near = get_close_matches(folder.name, there, n=1)
-            hint = f"did you mean {folder.parent / near[0]}?" if near else "give the folder that training wrote"
+            near = _nearest_checkpoint(folder)
+            hint = f"did you mean {near}?" if near else "give the folder that training wrote"
             raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; {hint}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -96,6 +95,20 @@ def load_checkpoint(folder: Path) -> tuple[ProductEncoder, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {folder} cannot be read: {error}") from error
     return encoder.eval(), config["facts"]
+
+
+def _nearest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint inside ``folder``, or where it would be if the first part of its path that is not there were."""
+    there = folder
+    while not there.is_dir():
+        there = there.parent
+    meant = [folder]
+    if there != folder:
+        mistyped, *rest = folder.relative_to(there).parts
+        beside = sorted(path.name for path in there.iterdir() if path.is_dir())
+        meant += [there.joinpath(name, *rest) for name in get_close_matches(mistyped, beside)]
+    found = [path for one in meant for path in (one, one / "encoder")]
+    return next((p for p in found if (p / "config.json").is_file() and (p / "weights.safetensors").is_file()), None)
 
 
 class TrainingState:

@@ -72,12 +72,14 @@ def cached_features(
     Args:
         inputs_key: what the images were made from, the catalog's fingerprint and their size. Tokens and attributes,
             which follow from the code that reads titles and from columns that the fingerprint leaves out, are told
-            apart by their values.
+            apart by their values; and so is which images are missing.
     """
     made_of = [encoder_hash(encoder), inputs_key, flip, precision, len(inputs)]
     for numbers in (inputs.tokens, inputs.lengths, inputs.attributes):
         if numbers is not None:
             made_of.append(hashlib.sha256(numbers.numpy().tobytes()).hexdigest())
+    if inputs.has_image is not None and not inputs.has_image.all():
+        made_of.append(hashlib.sha256(inputs.has_image.numpy().tobytes()).hexdigest())
     key = json.dumps(made_of)
     folder = (cache_dir or cache_folder()) / "features"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"

@@ -207,16 +207,20 @@ def read_records(path: Path | str) -> list[Record]:
     return list(records.values())
 
 
-def refuse_fewer_episodes(path: Path | str, records: Sequence[Record], catalog: str, asked: Mapping[str, int]) -> None:
+def refuse_fewer_episodes(
+    path: Path | str, records: Sequence[Record], where: Mapping[str, Any], asked: Mapping[str, int]
+) -> None:
     """Raise ResultsError if a run would put cells of fewer episodes in the place of these ``records`` of ``path``.
 
-    Whatever the cells' settings and seeds: a table does not mix numbers of episodes within a row.
+    Whatever their settings and training seeds, so that none is replaced by less. More episodes may be measured of
+    some settings or seeds first: until the others follow, a table names both numbers in such a row.
 
     Args:
+        where: fields that all cells of the run share, as records have them: experiment, catalog, split, episode_seed.
         asked: name of each row that is to be measured -> episodes.
     """
     for record in records:
-        if record["kind"] != "cell" or record["catalog"] != catalog:
+        if record["kind"] != "cell" or any(record[name] != value for name, value in where.items()):
             continue
         row, n = record["config"].get("row"), record["n_episodes"]
         if asked.get(row, n) < n:

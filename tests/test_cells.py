@@ -18,7 +18,7 @@ from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
 from fewshot_prod.prepare import Prepared, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
-from fewshot_prod.results import ResultsError, read_records
+from fewshot_prod.results import ResultsError, append_record, cell_key, read_records
 from fewshot_prod.splits import default_split, random_split, read_split
 from fewshot_prod.tables import methods_table
 
@@ -93,6 +93,28 @@ def test_differences_are_those_of_the_kept_episodes(measured):
     for d in differences:
         a, b = (load_episode_accuracy(measured / "episode_accuracy", d[side]["key"]) for side in "ab")
         assert d["mean"] == pytest.approx(float(np.mean(a - b)), abs=1e-9)
+
+
+def test_a_row_is_compared_with_one_that_was_measured_in_an_earlier_run(measured, catalog, tmp_path):
+    shutil.copytree(measured, tmp_path / "runs")
+    path = tmp_path / "runs" / "records.jsonl"
+    whole = read_records(path)
+    centroids = [r for r in whole if r["kind"] == "cell" and r["config"]["row"] == "centroid"]
+    path.unlink()
+    for record in centroids:
+        append_record(path, record)
+    _, lines = measure(catalog, tmp_path / "runs", ROWS[1:2])
+    assert not any("not compared" in line for line in lines)
+    wanted = {cell_key(r) for r in whole if r["kind"] == "difference"}
+    assert {cell_key(r) for r in read_records(path) if r["kind"] == "difference"} == wanted
+
+    path.unlink()
+    for changed in ({"train_seed": 1}, {"catalog_fingerprint": "x"}, {"split_fingerprint": "x"}, {"n_query": 4}):
+        for record in centroids:
+            append_record(path, record | changed)
+    _, lines = measure(catalog, tmp_path / "runs", ROWS[1:2])
+    missing = [line for line in lines if "not compared with 'centroid'" in line and "name that row in --rows" in line]
+    assert len(missing) == 2 and not any(r["kind"] == "difference" for r in read_records(path))
 
 
 def test_a_second_run_measures_nothing_and_says_so(measured, catalog):

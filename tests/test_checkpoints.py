@@ -81,6 +81,26 @@ def test_a_mistyped_folder_is_answered_with_the_nearest():
         load_checkpoint(SHIPPED[-1].with_name("synthetic_conv4_gru_prototypcial"))
 
 
+@pytest.mark.parametrize(
+    "typed",
+    ["conv4/seed0", "conv4/sed0/encoder", "conv4/seed0/encodr", "conv4/seed1", "conv_4/seed0/encoder", "conv_4/seed0"],
+)
+def test_a_folder_of_trained_encoders_is_answered_with_the_encoder_in_it(tmp_path, typed):
+    for name in ("conv4", "gru"):
+        save_checkpoint(tmp_path / name / "seed0" / "encoder", build_encoder(CONFIG))
+    with pytest.raises(CheckpointError) as refused:
+        load_checkpoint(tmp_path / typed)
+    assert f"did you mean {tmp_path / 'conv4' / 'seed0' / 'encoder'}?" in str(refused.value)
+
+
+@pytest.mark.parametrize("typed", ["elsewhere", "conv4", "conv4/seed0/encoder"])
+def test_no_checkpoint_near_none_is_proposed(tmp_path, typed):
+    save_checkpoint(tmp_path / "conv4" / "seed0" / "encoder", build_encoder(CONFIG))
+    (tmp_path / "conv4" / "seed0" / "encoder" / "weights.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="give the folder that training wrote"):
+        load_checkpoint(tmp_path / typed)
+
+
 def test_the_hash_sees_weights_and_configuration():
     encoder = build_encoder(CONFIG)
     before = encoder_hash(encoder)
@@ -111,6 +131,16 @@ def test_titles_cut_in_another_way_are_other_inputs(changed, tmp_path):
     read = cached_features(encoder, other, inputs_key="a", cache_dir=tmp_path)
     torch.testing.assert_close(read, embed(encoder, other))
     assert not torch.allclose(read, first)
+
+
+def test_other_missing_images_are_other_inputs_and_to_miss_none_can_be_said_in_two_ways(tmp_path):
+    encoder, inputs = build_encoder(CONFIG).eval(), some_inputs()
+    missing = [replace(inputs, has_image=torch.arange(6) != row) for row in (0, 1)]
+    for some in (inputs, *missing):
+        read = cached_features(encoder, some, inputs_key="a", cache_dir=tmp_path)
+        torch.testing.assert_close(read, embed(encoder, some))
+    cached_features(encoder, replace(inputs, has_image=None), inputs_key="a", cache_dir=tmp_path)
+    assert len(list((tmp_path / "features").iterdir())) == 3
 
 
 def test_features_do_not_depend_on_the_batch_nor_on_training_mode():

@@ -124,8 +124,15 @@ def test_smoke_of_the_attention_figure(tmp_path):
     assert len(records) == len(read_split("synthetic_random").novel)
     assert all(sum(r["modality_weights"].values()) == pytest.approx(1, abs=1e-5) for r in records)
     assert (tmp_path / "runs" / "smoke" / "attention_synthetic_random_products.png").exists()
-    unknown = run("fig_attention.py", "--smoke", "--products", "nobody", cwd=tmp_path)
-    assert unknown.returncode == 2 and "nobody: no novel product" in unknown.stderr
+    path = tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl"
+    before = path.stat().st_mtime_ns
+    for wrong, answer in (
+        (["--products", "nobody"], "nobody: no novel product"),
+        (["--recipe", "conv4"], "conv4 has no attention fusion"),
+    ):
+        refused = run("fig_attention.py", "--smoke", *wrong, cwd=tmp_path)
+        assert refused.returncode == 2 and answer in refused.stderr
+        assert "training" not in refused.stdout and path.stat().st_mtime_ns == before
 
 
 def test_an_encoder_is_trained_by_its_recipe(tmp_path):

@@ -22,6 +22,7 @@ from fewshot_prod.results import (
     drop_superseded,
     measured,
     read_records,
+    refuse_fewer_episodes,
     training_history,
 )
 
@@ -239,6 +240,18 @@ def test_a_cell_measured_again_over_more_episodes_takes_the_old_one_s_place(tmp_
         append_record(path, {**done(), "n_episodes": n})
     assert drop_superseded(path) == 1
     assert [r["n_episodes"] for r in read_records(path)] == [10_000]
+
+
+def test_only_cells_whose_place_a_run_would_take_forbid_fewer_episodes():
+    place = {name: COORDINATES[name] for name in ("experiment", "catalog", "split", "episode_seed")}
+    records = [done(config={"row": "a"}, train_seed=seed) for seed in (0, 1)]
+    with pytest.raises(results.ResultsError, match="holds 'a' over 600 episodes, which a run over 500 would replace"):
+        refuse_fewer_episodes("r.jsonl", records, place, {"a": 500})
+    for asked in ({"a": 600}, {"a": 700}, {"b": 500}):
+        refuse_fewer_episodes("r.jsonl", records, place, asked)
+    others = {"experiment": "fig1", "catalog": "c", "split": "synthetic_random, validation classes", "episode_seed": 1}
+    for name, value in others.items():
+        refuse_fewer_episodes("r.jsonl", records, place | {name: value}, {"a": 500})
 
 
 def test_a_changed_fusion_pretraining_or_split_takes_the_old_cell_and_its_difference_out(tmp_path):
