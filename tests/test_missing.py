@@ -161,7 +161,9 @@ def test_cells_tables_and_figure_of_what_is_missing(catalog, monkeypatch, tmp_pa
     write_tables(results.parent, tmp_path, tmp_path, readme)
     assert (tmp_path / "table2b_missing_x.png").stat().st_size > 10_000
     assert not (tmp_path / "table2b_missing_x_training.png").exists()
-    figure = missing_sheet(kept).figure
+    figure = missing_sheet(kept + [r | {"method": "partial_distance"} for r in kept]).figure
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["attention", "attention, partial distance", "image", "image, partial distance"]
     figure.canvas.draw()
     legend, panels = figure.legends[0].get_window_extent(), [ax for ax in figure.axes if ax.get_xlabel()]
     assert panels and all(ax.xaxis.label.get_window_extent().y0 >= legend.y1 for ax in panels)

@@ -20,13 +20,16 @@ from fewshot_prod.plots.style import (
 from fewshot_prod.results import Record
 
 
-def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: int = 1, width: float = 7.0) -> Axes:
+def missing_sheet(
+    records: Iterable[Record], *, n_way: int | str = 5, n_shot: int | None = None, width: float = 7.0
+) -> Axes:
     """Accuracy over the share of titles, or images, that are missing: a panel for each place where they are.
 
     A line is the mean over training seeds; image alone and title alone, measured with nothing missing, are level.
 
     Args:
         records: as ``experiments/table2b_missing.py`` writes them, of one catalog and split.
+        n_shot: None: the most that there are.
         width: inches, of the figure.
 
     Returns:
@@ -35,9 +38,11 @@ def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: in
     Raises:
         ValueError: without cells of this way and shot.
     """
-    chosen = [r for r in by_what_is_missing(records) if (r["n_way"], r["n_shot"]) == (n_way, n_shot)]
+    chosen = [r for r in by_what_is_missing(records) if r["n_way"] == n_way and n_shot in (None, r["n_shot"])]
     if not chosen:
-        raise ValueError(f"no cells of {n_way}-way {n_shot}-shot to draw: run the experiment first")
+        raise ValueError(f"no cells of {n_way}-way {n_shot or 'any'}-shot to draw: run the experiment first")
+    n_shot = max(r["n_shot"] for r in chosen)
+    chosen = [r for r in chosen if r["n_shot"] == n_shot]
     masked = any(r["mask_class_words"] for r in chosen)
     chosen = [r | {"missing_rate": r["missing_rate"] or 0.0, "experiment": _line_name(r)} for r in chosen]
     panels = group_by(chosen, ("missing",))
@@ -63,12 +68,13 @@ def missing_sheet(records: Iterable[Record], *, n_way: int | str = 5, n_shot: in
     about = [chosen[0]["split"] or chosen[0]["catalog"], shown("n_way", n_way), f"{n_shot}-shot", episodes_told(chosen)]
     figure.suptitle(", ".join(about), x=0.01, ha="left", fontsize=size)
     figure.supylabel("Accuracy (%)", fontsize=size)
-    names = {"ncols": 4, "fontsize": 0.9 * size, "frameon": False}
+    names = {"ncols": 3, "fontsize": 0.9 * size, "frameon": False}
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", **names)
     return figure.axes[0]
 
 
 def _line_name(record: Record) -> str:
-    """ "concat" or "title", and whether class words are masked."""
+    """ "concat" or "title", the method where it is not nearest centroid, and whether class words are masked."""
+    method = "" if record["method"] == "nearest_centroid" else f", {shown('method', record['method'])}"
     masked = ", masked" if record["mask_class_words"] else ""
-    return (record["fusion"] or record["modality"]) + masked
+    return (record["fusion"] or record["modality"]).replace("_", " ") + method + masked
