@@ -43,8 +43,8 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
 
     Args:
         image: a key of ``FUSED_STARTS``.
-        more: with the rows of MAML and fine-tuning, seconds an episode, on attention fusion; and of attention
-            fusion trained end to end, minutes an epoch.
+        more: with the rows that are slow, MAML and fine-tuning on attention fusion, that fusion trained end to end and
+            co-attention, whose image features cannot be kept; and those of other title encoders and of attributes.
     """
     from fewshot_prod.cells import Row
     from fewshot_prod.recipes import FUSED_KINDS, FUSED_STARTS
@@ -54,6 +54,8 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
     for masked in ("", "_masked"):
         rows += [Row(f"title {method}{masked}", f"gru{how}{masked}", method) for method, how in methods.items()]
         for kind in FUSED_KINDS:  # concat first: the others are compared with it
+            if kind == "co_attention" and not more:
+                continue
             fused = f"{image}_gru_{kind}"
             for method, how in methods.items():
                 against = [f"image {method}", f"title {method}{masked}"]
@@ -62,13 +64,21 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
                 rows.append(Row(f"{kind} {method}{masked}", f"{fused}{how}{masked}", method, against=tuple(against)))
         if more:
             fused, against = f"{image}_gru_attention", (f"attention nearest_centroid{masked}",)
-            whole = f"attention end to end{masked}"
+            whole, attributes = f"attention end to end{masked}", f"attention with attributes{masked}"
             rows += [
                 Row(whole, f"{fused}_whole{masked}", "nearest_centroid", {}, against),
+                Row(attributes, f"{fused}_attributes{masked}", "nearest_centroid", {}, against),
                 Row(f"attention maml{masked}", f"{fused}_maml{masked}", "maml", {}, against, (5,)),
                 Row(f"attention finetune_all{masked}", fused + masked, "finetune_all", parts, against, (5,)),
                 Row(f"attention finetune_head{masked}", fused + masked, "finetune_head", {}, against),
             ]
+            for title in ("minilm", "sentence"):
+                alone, gru = f"title {title}{masked}", f"title nearest_centroid{masked}"
+                both = f"{image}_{title}_attention{masked}"
+                rows += [
+                    Row(alone, title + masked, "nearest_centroid", {}, (gru,)),
+                    Row(f"attention {title}{masked}", both, "nearest_centroid", {}, (*against, alone)),
+                ]
     return rows
 
 
