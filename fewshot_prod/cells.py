@@ -12,9 +12,10 @@ import numpy as np
 
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
-from fewshot_prod.episode_accuracy import load_episode_accuracy, save_episode_accuracy
+from fewshot_prod.comparisons import compare
+from fewshot_prod.episode_accuracy import save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
-from fewshot_prod.evaluation import evaluate, mean_ci95, paired_difference
+from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, episode_sampler, hyperparameters
@@ -26,7 +27,6 @@ from fewshot_prod.results import (
     append_record,
     cell,
     cell_key,
-    difference,
     drop_superseded,
     measured,
     read_records,
@@ -269,59 +269,6 @@ def measure_cell(
         device=device_name(),
     )
     return record, scores.accuracy
-
-
-def compare(
-    rows: Sequence[Row],
-    settings: Sequence[Setting],
-    cells: dict[tuple[str, Setting], Record],
-    seed: int,
-    episodes_folder: Path,
-    done: dict[str, Record],
-    results: Path,
-    report: Callable[[str], None],
-) -> None:
-    """Append the paired differences that ``Row.against`` asks for, over the episodes that both cells have.
-
-    Args:
-        cells: of this run and ``seed``.
-        done: all cells by their keys: a row that is not of this run is taken from there.
-    """
-    named = {row.name for row in rows}
-    for row in rows:
-        for other in row.against:
-            for setting in settings:
-                a, b = cells.get((row.name, setting)), cells.get((other, setting))
-                if a is None or (b is None and other in named):
-                    continue  # why stands above
-                b = b or measured_before(other, a, seed, episodes_folder, done)
-                if b is None:
-                    where = f"seed {seed}  {row.name}  {setting}"
-                    report(f"{where}: not compared with {other!r}, not measured here: name that row in --rows too")
-                    continue
-                first, second = (load_episode_accuracy(episodes_folder, cell_key(c)) for c in (a, b))
-                n = min(len(first), len(second))
-                mean, half = paired_difference(first[:n], second[:n])
-                record = difference(a, b, mean=mean, ci95=half)
-                if cell_key(record) not in done:
-                    append_record(results, record)
-
-
-def measured_before(row: str, like: Record, seed: int, episodes_folder: Path, done: dict[str, Record]) -> Record | None:
-    """The latest cell of this row on the episodes of ``like``, by an encoder of this seed or one without training."""
-    same = ("experiment", "catalog", "catalog_fingerprint", "split", "split_fingerprint", "result_version")
-    same += ("n_way", "n_shot", "n_query", "query_distribution", "domain", "missing_rate", "episode_seed")
-    for key, record in reversed(done.items()):
-        if (
-            record["kind"] == "cell"
-            and record["config"].get("row") == row
-            and record["train_seed"] in (seed, None)
-            and all(record[name] == like[name] for name in same)
-            and record["config"].get("missing") == like["config"].get("missing")
-            and (episodes_folder / f"{key}.npz").exists()
-        ):
-            return record
-    return None
 
 
 def heartbeat(where: str, report: Callable[[str], None], every: float = 20.0) -> Callable[[int, int], None]:
