@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -94,7 +95,7 @@ def _variants(cells: Iterable[Record]) -> dict[str, str]:
         apart = [o for o in options[0] if o != "norm" and any(other.get(o) != options[0][o] for other in options)]
         if apart:
             for r in (r for group in rows.values() for r in group):
-                told = (f"{o} {r['config']['method'].get(o)}" for o in apart)
+                told = (f"{o.removeprefix('n_')} {r['config']['method'].get(o)}" for o in apart)
                 named[cell_key(r)] = ", ".join((r["method"], *told))
     return named
 
@@ -105,13 +106,14 @@ def varying(records: Iterable[Record], fields: Iterable[str]) -> tuple[str, ...]
 
 
 def group_by(records: Iterable[Record], fields: Sequence[str]) -> dict[tuple[str, ...], list[Record]]:
-    """Records by the shown values of fields: numbers ascending, then words; methods in ``METHOD_ORDER``."""
+    """Records by the shown values of fields: numbers ascending, also within words; methods in ``METHOD_ORDER``."""
 
-    def place(value: Any) -> tuple[int, float, str]:
+    def place(value: Any) -> tuple[int, float, list[str | int]]:
         if value is None or isinstance(value, (bool, int, float)):
-            return 0, float(value or 0), ""
+            return 0, float(value or 0), []
         name = str(value).partition(",")[0]  # a method's own, without options
-        return 1, METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER), str(value)
+        parts = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(value))]
+        return 1, METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER), parts
 
     groups = defaultdict(list)
     for record in sorted(records, key=lambda r: [place(r[f]) for f in fields]):

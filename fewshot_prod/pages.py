@@ -16,6 +16,7 @@ from fewshot_prod.classification import classifiers_table
 from fewshot_prod.grouping import ROWS, by_what_is_missing, current
 from fewshot_prod.plots import (
     COLUMN_WIDTH,
+    accuracy_vs_adaptation_steps,
     accuracy_vs_seconds,
     accuracy_vs_shots,
     difference_forest,
@@ -90,11 +91,11 @@ def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str,
 def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], Axes]]:
     """What is drawn of a results file: name of a figure -> how to draw it.
 
-    A file ``fig...`` is the curve over shots, ``table2b...`` those over what is missing. A table's paired differences
-    are drawn for each number of ways, those of images alone apart from those with titles, and those with imbalanced
-    queries apart; accuracy over seconds at the fewest ways and most shots, images alone. Ranks are drawn of table 3,
-    whose methods have all been measured in all settings, curves over training of Omniglot, whose encoders all start
-    from random weights, and attention by category.
+    A file ``fig1...`` is the curve over shots, ``fig2...`` that over adaptation steps, ``table2b...`` those over what
+    is missing. A table's paired differences are drawn for each number of ways, those of images alone apart from those
+    with titles, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most shots,
+    images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over training
+    of Omniglot, whose encoders all start from random weights, and attention by category.
     """
     attention = current(records, "attention")
     if attention:
@@ -102,7 +103,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
         about = f"{attention[0]['split']}, {attention[0]['encoder']}"
         return {stem: partial(modality_weights, shares, [r["category"] for r in attention], about=about)}
     if stem.startswith("fig"):
-        return {stem: partial(accuracy_vs_shots, records)}
+        draw = accuracy_vs_adaptation_steps if stem.startswith("fig2") else accuracy_vs_shots
+        return {stem: partial(draw, records)}
     if stem.startswith("table2b"):
         return {stem: partial(missing_sheet, records)} if by_what_is_missing(records) else {}
     drawn: dict[str, Callable[[], Axes]] = {}

@@ -83,7 +83,10 @@ def test_a_long_name_under_a_mistake_stays_under_its_picture():
 
 
 def test_adaptation_steps_are_read_from_the_config_and_methods_without_them_left_out():
-    records = [record(0.5 + k / 10, method="maml", config={"method": {"n_adaptation_steps": k}}) for k in (3, 1, 0)]
+    def config(steps: int) -> dict:
+        return {"row": f"maml, {steps} steps", "method": {"n_adaptation_steps": steps}}
+
+    records = [record(0.5 + k / 10, method="maml", config=config(k)) for k in (3, 1, 0)]
     ax = accuracy_vs_adaptation_steps([*records, record(0.9)])
     (line,) = ax.get_lines()
     np.testing.assert_array_equal(line.get_xdata(), [0, 1, 3])

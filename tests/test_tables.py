@@ -303,12 +303,12 @@ def test_rows_that_differ_in_options_alone_are_told_apart_in_tables_and_differen
         "am3, texts names − nearest centroid",
     ]
     assert current(current(everything, "difference"), "difference") == current(everything, "difference")
-    steps = [row(0.5 + k / 10, str(k), norm="batch", n_adaptation_steps=k) | {"norm": "batch"} for k in (0, 5)]
+    steps = [row(0.5 + k / 100, str(k), norm="batch", n_adaptation_steps=k) | {"norm": "batch"} for k in (5, 10)]
     steps.append(row(0.4, "c", norm="support", n_adaptation_steps=5) | {"norm": "support"})
     assert [line[:2] for line in rows_of(methods_table(steps))[2:]] == [
-        ["am3, n adaptation steps 0", "batch"],
-        ["am3, n adaptation steps 5", "batch"],
-        ["am3, n adaptation steps 5", "support"],
+        ["am3, adaptation steps 5", "batch"],
+        ["am3, adaptation steps 5", "support"],
+        ["am3, adaptation steps 10", "batch"],
     ]
 
 

@@ -63,9 +63,11 @@ def accuracy_vs_adaptation_steps(
     Lines, bands and arguments as in :func:`accuracy_vs_shots`; all cells have one number of shots, or ``series``
     names "n_shot".
     """
-    cells = current(records, "cell")
-    steps = [r["config"].get("method", {}).get("n_adaptation_steps") for r in cells]
-    cells = [r | {"n_adaptation_steps": k} for r, k in zip(cells, steps, strict=True) if k is not None]
+    cells = []
+    for record in current(records, "cell"):
+        steps = record["config"].get("method", {}).get("n_adaptation_steps")
+        if steps is not None:  # the method's name without options, which say the steps too
+            cells.append(record | {"method": record["method"].partition(",")[0], "n_adaptation_steps": steps})
     return _accuracy_curves(cells, "n_adaptation_steps", "Adaptation steps", "linear", ax, series, width)
 
 
