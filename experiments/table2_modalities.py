@@ -62,8 +62,9 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
                 against += [f"{kind} nearest_centroid{masked}"] if method == "prototypical" else []
                 against += [f"concat {method}{masked}"] if kind != "concat" else []
                 rows.append(Row(f"{kind} {method}{masked}", f"{fused}{how}{masked}", method, against=tuple(against)))
+        fused, against = f"{image}_gru_attention", (f"attention nearest_centroid{masked}",)
+        rows.append(Row(f"attention linear_probe{masked}", fused + masked, "linear_probe", {}, against))
         if more:
-            fused, against = f"{image}_gru_attention", (f"attention nearest_centroid{masked}",)
             whole, attributes = f"attention end to end{masked}", f"attention with attributes{masked}"
             rows += [
                 Row(whole, f"{fused}_whole{masked}", "nearest_centroid", {}, against),
