@@ -34,29 +34,25 @@ class Args:
     """How much is measured."""
 
 
-def block(encoder: str, *, episodic: bool = True, maml: bool = True, masked: str = "") -> list[Row]:
-    """Every method on one encoder: what continues training shows as many products as its control."""
+def block(encoder: str, *, adapting: bool = True) -> list[Row]:
+    """Every method on one encoder: what continues training shows as many products as its control.
+
+    Args:
+        adapting: with methods that change the encoder, seconds an episode, and many more with all classes at once.
+    """
     from fewshot_prod.cells import Row
 
-    base = f"{encoder} nearest_centroid{masked}"
+    base, control = f"{encoder} nearest_centroid", f"{encoder}_continued nearest_centroid"
     rows = [
-        Row(base, encoder + masked, "nearest_centroid"),
-        *(
-            Row(f"{encoder} {method}{masked}", encoder + masked, method, against=(base,))
-            for method in ("linear_probe", "finetune_head")
-        ),
-        # Methods that change the encoder take seconds an episode, many more with all classes at once.
-        Row(f"{encoder} finetune_all{masked}", encoder + masked, "finetune_all", against=(base,), n_ways=(5,)),
+        Row(base, encoder, "nearest_centroid"),
+        *(Row(f"{encoder} {method}", encoder, method, {}, (base,)) for method in ("linear_probe", "finetune_head")),
+        Row(control, f"{encoder}_continued", "nearest_centroid", {}, (base,)),
+        Row(f"{encoder} prototypical", f"{encoder}_prototypical", "prototypical", {}, (base, control)),
     ]
-    if episodic:
-        control = f"{encoder}_continued nearest_centroid"
+    if adapting:
+        rows.append(Row(f"{encoder} finetune_all", encoder, "finetune_all", {}, (base,), (5,)))
         rows += [
-            Row(control, f"{encoder}_continued", "nearest_centroid", against=(base,)),
-            Row(f"{encoder} prototypical", f"{encoder}_prototypical", "prototypical", against=(base, control)),
-        ]
-    if maml:
-        rows += [
-            Row(f"{encoder} {m}", f"{encoder}_{m}", m, against=(base, f"{encoder} prototypical"), n_ways=(5,))
+            Row(f"{encoder} {m}", f"{encoder}_{m}", m, {}, (base, f"{encoder} prototypical"), (5,))
             for m in ("maml", "maml_first_order")
         ]
     return rows
@@ -71,7 +67,7 @@ def table_rows(*, titles: bool, descriptions: bool) -> list[Row]:
     """
     from fewshot_prod.cells import Row
 
-    rows = block("resnet12", maml=False)
+    rows = block("resnet12", adapting=False)
     rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))
     rows += block("conv4")
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
