@@ -178,7 +178,7 @@ def _page(stem: str, records: Sequence[Record], figures: Iterable[Path]) -> str:
         parts |= {"Accuracy": ("cell", missing_table), "Paired differences": ("difference", missing_differences_table)}
         del parts["Seconds"]  # table 2 has them
     if stem.startswith("omniglot"):
-        parts = {"Beside published numbers": ("cell", beside_published), **parts}
+        parts = {"Row by row": ("cell", beside_published), **parts}
     text = f"# {stem}\n\nMade by `make tables` from [the records](../results/{stem}.jsonl).\n"
     for heading, (kind, render) in parts.items():
         if current(records, kind):

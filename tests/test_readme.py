@@ -138,10 +138,10 @@ def shown_commands(page: Path) -> set[tuple[str, ...]]:
     return {tuple(shlex.split(command)) for command in commands}
 
 
-def told_minutes(page: Path) -> dict[tuple[str, str], str]:
-    """(script, catalog) -> the minutes that a table of the page gives."""
+def told_minutes(page: Path) -> dict[tuple[str, ...], str]:
+    """(script, catalog, split) -> the minutes that a table of the page gives."""
     rows = re.findall(r"`(?:python )?experiments/(\w+\.py)([^`]*)` \| (\d+|–)", page.read_text(encoding="utf-8"))
-    return {(script, "".join(re.findall(r"--catalog (\w+)", options))): told for script, options, told in rows}
+    return {(script, *re.findall(r"--(?:catalog|split) (\w+)", options)): told for script, options, told in rows}
 
 
 def test_both_pages_tell_the_same_minutes():
