@@ -3,21 +3,22 @@
 Command: python experiments/adapt_catalog.py --root my.csv --support support.csv --items items.csv
 (my.csv: the catalog to pretrain on, once; or --checkpoint FOLDER with an encoder that exists already)
 
-Writes: predictions.csv: one line an item with its category, the probability, and the runner-up
+Writes: predictions.csv: one line an item with its category, the probability, and the runner-up;
+predictions_problems.csv: every row that was left out, with the reason
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.arguments import Columns, run_script
+from fewshot_prod.arguments import Columns, check_output, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
-    from fewshot_prod.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -33,76 +34,113 @@ class Args:
     root: Path | None = None
     """Its file or folder."""
     columns: Columns = field(default_factory=Columns)
-    """Names of the columns in all three tables."""
+    """Names of the columns in all three tables; --support and --items may lack those of parent, group, split and id."""
     checkpoint: Path | None = None
     """Folder of a pretrained encoder; then no catalog is needed."""
     method: Literal["nearest_centroid", "partial_distance", "linear_probe", "finetune_head"] = "linear_probe"
     """How the encoder is adapted; a linear probe's probabilities are the best of these. Partial distances are for
     products of which many lack their title or their image."""
     out: Path = Path("predictions.csv")
-    """Where the predictions go."""
+    """Where the predictions go, and beside them what was left out."""
     seed: int = 0
     """Of pretraining and of the split into base and validation categories."""
     runs: Path = Path("runs/encoders")
-    """Where the pretrained encoder is kept and looked for."""
+    """Where the pretrained encoder is kept and looked for; a table's in a folder of its own there."""
     strict: bool = False
     """Stop at the first bad row instead of leaving bad rows out and reporting them."""
     smoke: bool = False
-    """Pretrain for seconds only, to see that everything works."""
+    """Pretrain for seconds only, in runs/smoke, to see that everything works."""
 
 
-def pretrained(args: Args) -> tuple[Prepared, Catalog | None]:
-    """The encoder, from --checkpoint or pretrained on the catalog by what its products have."""
+def catalog_to_learn_from(args: Args) -> Catalog:
+    """The catalog to pretrain on."""
     from fewshot_prod.catalog import CatalogError, load_catalog
-    from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.checkpoints import load_checkpoint
-    from fewshot_prod.explore import recipe_for
-    from fewshot_prod.prepare import Prepared, prepare_encoder
-    from fewshot_prod.recipes import SMOKE
-    from fewshot_prod.splits import random_split
 
-    if args.checkpoint:
-        return Prepared(*load_checkpoint(args.checkpoint)), None
     if args.catalog == "table" and args.root is None:
         raise CatalogError("give --root, the catalog to pretrain on, or --checkpoint, an encoder that exists already")
-    catalog = load_catalog(args.catalog, args.root, strict=args.strict, **args.columns.options())
-    print(summary(catalog))
-    # Nothing is held out as novel: the new categories are those in --support.
-    split = random_split(catalog, args.seed, n_novel=0, n_validation=len(catalog.categories) // 8, min_groups=2)
-    return prepare_encoder(
-        recipe_for(catalog), catalog, split, args.seed, args.runs, SMOKE if args.smoke else None
-    ), catalog
+    options = args.columns.options() if args.catalog == "table" else {}
+    catalog = load_catalog(args.catalog, args.root, strict=args.strict, **options)
+    return catalog.take_groups(12) if args.smoke else catalog
+
+
+def new_products(args: Args, reads: list[str]) -> tuple[Catalog, Catalog]:
+    """Support and items; those of which the encoder, which ``reads`` images, titles or both, sees nothing are told."""
+    from fewshot_prod.catalog import CatalogError, Problem, load_catalog
+
+    options = {"strict": args.strict, "optional": ("parent", "group", "split", "product_id"), **args.columns.options()}
+    support = load_catalog("table", args.support, **options)
+    items = load_catalog("table", args.items, labelled=False, **options)
+    reason = f"not seen by the encoder: it reads only {' and '.join(reads)}"
+    support = support.leave_out(~support.has(reads), reason)
+    unseen = [Problem(f"product {name}", reason) for name in items.frame["product_id"][~items.has(reads)]]
+    items = replace(items, notes=(*items.notes, *unseen))
+    if len(support.categories) < 2:
+        why = [f"; the last of {len(support.problems)} problems: {p.row}: {p.reason}" for p in support.problems[-1:]]
+        names = list(support.categories)
+        raise CatalogError(f"{args.support}: two categories are needed, usable are {names}{''.join(why)}")
+    if len(unseen) == len(items):
+        raise CatalogError(f"{args.items}: no product is {reason.removeprefix('not ')}")
+    return support, items
+
+
+def runs_folder(args: Args) -> Path:
+    """Where the encoder is kept: one table's never overwrites another's, nor a smoke run's a real one."""
+    runs = Path("runs/smoke") if args.smoke else args.runs
+    if args.catalog != "table":
+        return runs
+    path = args.root.resolve()
+    return runs / f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
+    import numpy as np
     import pandas as pd
     import torch
 
-    from fewshot_prod.catalog import CatalogError, load_catalog
-    from fewshot_prod.catalog.summary import summary
+    from fewshot_prod.catalog.summary import problems_table, summary
+    from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.episodes import EpisodeBatch
+    from fewshot_prod.explore import recipe_for
     from fewshot_prod.features import embed
     from fewshot_prod.pools import build_method
+    from fewshot_prod.prepare import Prepared, prepare_encoder
+    from fewshot_prod.recipes import RECIPES, SMOKE
+    from fewshot_prod.splits import pretraining_split
 
-    prepared, catalog = pretrained(args)
-    columns = args.columns.options()
-    support = load_catalog("table", args.support, strict=args.strict, **columns)
-    items = load_catalog("table", args.items, strict=args.strict, labelled=False, **columns)
-    if len(support.categories) < 2:
-        raise CatalogError(f"{args.support} has only the categories {list(support.categories)}: give at least two")
-    for name, part in (("support", support), ("items", items)):
-        print(f"\n{name}: {summary(part)}")
+    # What a user may have to mend is met before the minutes of training.
+    check_output(args.out)
+    tables: dict[str, Catalog] = {}
+    catalog = None
+    if args.checkpoint:
+        prepared = Prepared(*load_checkpoint(args.checkpoint))
+        encoder = prepared.encoder
+    else:
+        tables["catalog"] = catalog = catalog_to_learn_from(args)
+        encoder = RECIPES[recipe_for(catalog)]
+        split = pretraining_split(catalog, args.seed)
+    reads = [name for name in ("image", "title") if getattr(encoder, name) is not None]
+    tables["support"], tables["items"] = support, items = new_products(args, reads)
+    for name, part in tables.items():
+        print(f"{name}: {summary(part)}\n")
+    if catalog is not None:
+        if single := split.unnamed_categories(catalog):
+            print(f"not pretrained on, having one product each: {', '.join(single)}")
+        print(f"the encoder is kept in {runs_folder(args)}")
+        prepared = prepare_encoder(
+            recipe_for(catalog), catalog, split, args.seed, runs_folder(args), SMOKE if args.smoke else None
+        )
 
     def features(part: Catalog) -> torch.Tensor:
         return embed(prepared.encoder, prepared.inputs(part), precision=prepared.facts["precision"])
 
-    pool = torch.cat([features(support), features(items)])
+    seen = np.flatnonzero(items.has(reads))
+    pool = torch.cat([features(support), features(items.take(seen))])
     episode = EpisodeBatch(
         support=torch.arange(len(support))[None],
         support_labels=torch.from_numpy(support.category_ids)[None],
         query=torch.arange(len(support), len(pool))[None],
-        query_labels=torch.zeros(1, len(items), dtype=torch.int64),  # unknown
+        query_labels=torch.zeros(1, len(seen), dtype=torch.int64),  # unknown
         n_way=len(support.categories),
     )
 
@@ -111,22 +149,28 @@ def main(args: Args) -> int:
     transform = "L2N" if catalog is None else "CL2N"
     center = None if catalog is None else features(catalog.take_groups(40)).mean(0)
     method = build_method(args.method, prepared, lambda: center, transform=transform)
-    probabilities = method(pool, episode)[0].softmax(1)
-    best, order = probabilities.topk(2, dim=1)
+    best, order = method(pool, episode)[0].softmax(1).topk(2, dim=1)
     names = support.categories
-    table = pd.DataFrame(
+    found = pd.DataFrame(
         {
-            "product_id": items.frame["product_id"],
-            "title": items.frame["title"],
             "category": [names[i] for i in order[:, 0].tolist()],
             "probability": best[:, 0].numpy().round(4),
             "second_category": [names[i] for i in order[:, 1].tolist()],
             "second_probability": best[:, 1].numpy().round(4),
-        }
+        },
+        index=seen,
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out, index=False)
-    print(f"\n{len(table)} products in {len(names)} categories, {len(items.problems)} rows left out: {args.out}")
+    items.frame[["product_id", "title"]].join(found).to_csv(args.out, index=False)
+    problems = problems_table(tables)
+    told = args.out.with_name(f"{args.out.stem}_problems.csv")
+    problems.to_csv(told, index=False)
+    without = (
+        f" ({len(items) - len(seen)} of them without, for want of {' or '.join(reads)})"
+        if len(seen) < len(items)
+        else ""
+    )
+    print(f"\n{len(items)} products in {len(names)} categories{without}: {args.out}")
+    print(f"{len(problems)} rows left out or to look at, in all tables: {told}")
     return 0
 
 

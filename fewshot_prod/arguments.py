@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a table's columns, where they are not the usual ones; "" where the table has none."""
+    """How a table is read: its columns' names where they are not the usual ones ("": it has none), and its encoding."""
 
     image: str | None = None
     """Image path, relative to the table's folder."""
@@ -37,10 +38,13 @@ class Columns:
     """Number or name that near-duplicates share."""
     split: str | None = None
     """The catalog's own train/test split."""
+    encoding: str | None = None
+    """Of a text table, where it is not UTF-8: gbk, cp1252, utf-16."""
 
     def options(self) -> dict[str, str]:
-        """The given names as options of ``load_catalog``."""
-        return {f"{name}_column": column for name, column in asdict(self).items() if column is not None}
+        """What is given, as options of ``load_catalog``."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name if name == "encoding" else f"{name}_column": value for name, value in given.items()}
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,36 @@ class MeasureArgs:
 Measure = Annotated[MeasureArgs, tyro.conf.arg(name="")]
 
 
+def check_seeds(args: Any) -> None:
+    """Raise CatalogError naming the option if a seed in these arguments is negative."""
+    from fewshot_prod.catalog import CatalogError
+
+    for name, value in vars(args).items():
+        if is_dataclass(value):
+            check_seeds(value)
+        for seed in {"seed": (value,), "seeds": value}.get(name, ()):
+            if seed < 0:
+                raise CatalogError(f"--{name} {seed}: give 0 or more")
+
+
+def check_output(path: Path) -> None:
+    """Make the folder of a file that a long run will write, so that what is wrong with it is told before.
+
+    Raises:
+        CatalogError: if the path is a folder's, or its folder cannot be made or written into.
+    """
+    from fewshot_prod.catalog import CatalogError
+
+    if path.is_dir():
+        raise CatalogError(f"{path} is a folder: give the file to write, such as {path / 'predictions.csv'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be written: {error.strerror}: {error.filename}") from None
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CatalogError(f"{path} cannot be written: no permission")
+
+
 def run_script(main: Callable[[Any], int], arguments: type, description: str) -> int:
     """Run an experiment script: parse its ``Args``; what was given wrongly is answered by one line, no traceback.
 
@@ -154,6 +188,7 @@ def run_script(main: Callable[[Any], int], arguments: type, description: str) ->
     """
     args = tyro.cli(arguments, description=description.replace("``", "`"))
     try:
+        check_seeds(args)
         return main(args)
     except KeyboardInterrupt:
         print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)

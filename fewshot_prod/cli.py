@@ -80,6 +80,7 @@ def evaluate_checkpoint(
     adapt: str | None = None,
     ways: tuple[int | Literal["all"], ...] = (5, "all"),
     shots: tuple[int, ...] = (1, 5),
+    queries: int = 15,
     episodes: int = 10_000,
     episodes_adapting: int = 200,
     episode_seed: int = 0,
@@ -93,6 +94,7 @@ def evaluate_checkpoint(
         adapt: What MAML and finetune_all change: image, title, fusion, head, or several joined by +; else all.
         ways: Categories an episode, numbers or all.
         shots: Labelled products a category.
+        queries: Products to categorise, a category and episode.
         episodes: How many episodes.
         episodes_adapting: At most as many, for methods that change the encoder and take seconds an episode.
         episode_seed: Other seeds draw other episodes.
@@ -112,7 +114,7 @@ def evaluate_checkpoint(
     print(f"{method}, {kind}, norm {getattr(built, 'norm', 'frozen')}, novel classes of {split.name}, {n:,} episodes")
     for way in ways:
         for shot in shots:
-            setting = Setting(way, shot)
+            setting = Setting(way, shot, queries)
             sampler = episode_sampler(catalog, split, setting, episode_seed)
             scores = evaluate(built, pools.of(built), sampler, n, progress=heartbeat(str(setting), print))
             mean, half = mean_ci95(scores.accuracy)

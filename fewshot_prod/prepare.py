@@ -147,10 +147,14 @@ def prepare_encoder(
         chooser = FewShotValidation.fitting(
             validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
         )
+        if chooser is None:
+            report("no validation: it takes two categories of two different products; the last epoch is kept")
         stage = pretrain
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage
 
+        if recipe.stage == "pretrain":  # a small catalog is one batch
+            options |= {"batch_size": min(options["batch_size"], len(base))}
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(
             encoder,

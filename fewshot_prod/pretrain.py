@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from fewshot_prod.augment import augment
+from fewshot_prod.catalog import CatalogError
 from fewshot_prod.checkpoints import TrainingState
 from fewshot_prod.devices import average_gradients, launch_fabric
 from fewshot_prod.encoders.classifier import ProductClassifier
@@ -157,12 +158,16 @@ def pretrain(
         fabric: a launched Fabric; its precision is used. None: one device, float32.
 
     Raises:
-        ValueError: if there are fewer products than one batch, or an unknown optimiser.
+        ValueError: for an unknown optimiser.
+        CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings.
     """
+    classes, labels = np.unique(category_ids, return_inverse=True)
+    if len(classes) < 2:
+        raise CatalogError(f"all {len(inputs)} products to train on are of one category: give at least two categories")
     fabric = fabric or launch_fabric()
     if len(inputs) < batch_size or batch_size % fabric.world_size:
-        raise ValueError(
+        raise CatalogError(
             f"batch_size={batch_size} must be at most the number of products ({len(inputs)}) and a multiple of the "
             f"number of processes ({fabric.world_size}); lower it"
         )
@@ -171,7 +176,6 @@ def pretrain(
         settings.pop(name, None)
     settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
 
-    classes, labels = np.unique(category_ids, return_inverse=True)
     targets = torch.from_numpy(labels.astype(np.int64))
     seed_step(seed)
     model = ProductClassifier(encoder, len(classes), head=head).to(fabric.device, memory_format=torch.channels_last)

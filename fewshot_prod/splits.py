@@ -148,7 +148,32 @@ def default_split(catalog: Catalog) -> Split:
     n = len(catalog.categories)
     sizes = sorted(category_groups(catalog).values())
     # Ten products let an episode have a few shots and queries; a catalog with smaller categories takes what it has.
-    return random_split(catalog, 0, n_novel=n // 5, n_validation=n // 8, min_groups=min(10, sizes[n // 2]))
+    return random_split(catalog, 0, n_novel=n // 5, n_validation=validation_size(n), min_groups=min(10, sizes[n // 2]))
+
+
+def pretraining_split(catalog: Catalog, seed: int) -> Split:
+    """Nothing held out as novel: all categories of at least two different products are base, but some validation.
+
+    Raises:
+        CatalogError: if there are fewer than two such categories.
+    """
+    usable = sum(size >= 2 for size in category_groups(catalog).values())
+    if usable < 2:
+        raise CatalogError(
+            f"{usable} of the {len(catalog.categories)} categories of catalog {catalog.name!r} to pretrain on have two "
+            "different products: at least two categories must"
+        )
+    return random_split(catalog, seed, n_novel=0, n_validation=validation_size(usable), min_groups=2)
+
+
+def validation_size(n_categories: int) -> int:
+    """How many of a user's categories choose among epochs: an eighth, or none where that is one, which cannot choose.
+
+    Example:
+        >>> [validation_size(n) for n in (15, 16, 80)]
+        [0, 2, 10]
+    """
+    return n_categories // 8 if n_categories >= 16 else 0
 
 
 def with_rotations(split: Split) -> Split:
@@ -181,9 +206,9 @@ def random_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, m
     """Shuffle the categories of at least ``min_groups`` near-duplicate groups once, and cut.
 
     Raises:
-        CatalogError: if no base category would be left.
+        CatalogError: if no base category would be left, or a number is negative.
     """
-    names = _shuffled(_large_enough(catalog, min_groups, n_novel + n_validation), seed)
+    names = _shuffled(_large_enough(catalog, min_groups, n_novel, n_validation), seed)
     rule = f"categories with at least {min_groups} groups; shuffled once with seed {seed} and cut"
     return _cut(f"{catalog.name}_random", catalog, rule, names, n_novel, n_validation)
 
@@ -194,10 +219,10 @@ def tail_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, min
     ``seed`` orders categories of equal size.
 
     Raises:
-        CatalogError: if no base category would be left.
+        CatalogError: if no base category would be left, or a number is negative.
     """
     sizes = category_groups(catalog)
-    names = sorted(_shuffled(_large_enough(catalog, min_groups, n_novel + n_validation), seed), key=sizes.__getitem__)
+    names = sorted(_shuffled(_large_enough(catalog, min_groups, n_novel, n_validation), seed), key=sizes.__getitem__)
     rule = f"categories with at least {min_groups} groups ordered by groups (ties by seed {seed}): rarest novel, "
     return _cut(f"{catalog.name}_tail", catalog, rule + "next validation, rest base", names, n_novel, n_validation)
 
@@ -209,11 +234,11 @@ def parent_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, m
     may stay smaller than asked. A category without a parent counts as its own.
 
     Raises:
-        CatalogError: if a part would be empty.
+        CatalogError: if a part would be empty, or a number is negative.
     """
     parents = category_parents(catalog)
     families: dict[str, list[str]] = {}
-    for name in _large_enough(catalog, min_groups, n_novel + n_validation):
+    for name in _large_enough(catalog, min_groups, n_novel, n_validation):
         families.setdefault(parents.get(name, name), []).append(name)
     room = {"novel": n_novel, "validation": n_validation, "base": len(catalog.categories)}
     parts: dict[str, list[str]] = {part: [] for part in room}
@@ -236,7 +261,10 @@ def category_groups(catalog: Catalog) -> dict[str, int]:
     return catalog.frame.groupby("category")["group"].nunique().to_dict()
 
 
-def _large_enough(catalog: Catalog, min_groups: int, held_out: int) -> list[str]:
+def _large_enough(catalog: Catalog, min_groups: int, n_novel: int, n_validation: int) -> list[str]:
+    if min(n_novel, n_validation) < 0:
+        raise CatalogError(f"{n_novel} novel and {n_validation} validation categories: give 0 or more of each")
+    held_out = n_novel + n_validation
     names = [name for name, groups in category_groups(catalog).items() if groups >= min_groups]
     if len(names) <= held_out:
         raise CatalogError(
@@ -247,6 +275,8 @@ def _large_enough(catalog: Catalog, min_groups: int, held_out: int) -> list[str]
 
 
 def _shuffled(names: list[str], seed: int) -> list[str]:
+    if seed < 0:
+        raise CatalogError(f"seed {seed}: give 0 or more")
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
 

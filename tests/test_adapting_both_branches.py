@@ -38,8 +38,7 @@ class Exact(ProductEncoder):
     """A product encoder whose features are not rounded to float32."""
 
     def forward(self, inputs: ProductInputs) -> Tensor:
-        read = self.modality_elements if self.fusion.reads_elements else self.modality_features
-        return self.fusion(*read(inputs))
+        return self.fusion(*self._read(inputs, self.fusion.reads_elements))
 
 
 def build(title: str = "gru", fusion: str = "attention", kind: type[ProductEncoder] = ProductEncoder) -> ProductEncoder:

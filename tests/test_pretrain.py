@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fewshot_prod.augment import augment
+from fewshot_prod.catalog import CatalogError
 from fewshot_prod.checkpoints import CheckpointError, state_hash
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import embed
@@ -145,6 +146,12 @@ def test_the_moving_average_is_the_recursion_written_out():
 def test_too_few_products_for_a_batch():
     with pytest.raises(ValueError, match=r"batch_size=128 must be at most the number of products \(64\)"):
         pretrain(build_encoder({"image": {"name": "conv4", "width": 16}}), *striped_products(), batch_size=128)
+
+
+def test_one_category_is_refused():
+    inputs, labels = striped_products()
+    with pytest.raises(CatalogError, match="all 64 products to train on are of one category: give at least two"):
+        pretrain(build_encoder({"image": {"name": "conv4", "width": 16}}), inputs, 0 * labels)
 
 
 def test_frozen_parts_keep_weights_and_statistics():

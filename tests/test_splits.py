@@ -13,7 +13,9 @@ from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.splits import (
     Split,
     category_groups,
+    default_split,
     parent_split,
+    pretraining_split,
     random_split,
     read_split,
     tail_split,
@@ -163,6 +165,23 @@ def test_too_few_categories_say_what_to_lower():
         random_split(catalog, 0, 4, 2, min_groups=15)
     with pytest.raises(CatalogError, match=r"1 parents leave no categories for \['novel', 'validation'\]"):
         parent_split(make_catalog(20, per_parent=20), 0, 4, 2, min_groups=5)
+    for deal in (random_split, tail_split, parent_split):
+        with pytest.raises(CatalogError, match="-3 novel and 2 validation categories: give 0 or more"):
+            deal(catalog, 0, -3, 2)
+        with pytest.raises(CatalogError, match="seed -1: give 0 or more"):
+            deal(catalog, -1, 3, 2)
+
+
+def test_a_users_categories_are_not_given_away_for_nothing():
+    """One validation class cannot choose an epoch, so that 15 categories are all learned from."""
+    assert default_split(make_catalog(15)).validation == ()
+    assert len(default_split(make_catalog(16)).validation) == 2
+    for n, n_validation in ((16, 0), (17, 2)):  # c00 has one group
+        split = pretraining_split(make_catalog(n), 0)
+        assert (len(split.base), len(split.validation), split.novel) == (n - 1 - n_validation, n_validation, ())
+        assert split.unnamed_categories(make_catalog(n)) == ("c00",)
+    with pytest.raises(CatalogError, match="1 of the 2 categories of catalog 'shop' to pretrain on"):
+        pretraining_split(make_catalog(2), 0)
 
 
 def test_sizes_count_groups_not_products():

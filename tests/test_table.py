@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fewshot_prod.catalog import CatalogError, load_catalog, summary
+from fewshot_prod.catalog.summary import problems_table
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,8 @@ def test_every_planted_mistake_is_reported_with_line_and_reason(planted):
 def test_problem_messages_name_value_and_remedy(planted):
     reasons = {p.row: p.reason for p in load_catalog("table", planted).problems}
     assert reasons["shop.csv:5"] == "image missing: img/none.png"
+    assert reasons["shop.csv:6"].startswith("image truncated: img/half.jpg: ")
+    assert reasons["shop.csv:13"] == "category empty: the row has no label"
     assert "(1089000000 pixels)" in reasons["shop.csv:7"] and reasons["shop.csv:7"].endswith("scale it down")
     assert reasons["shop.csv:9"] == "id repeated: 'a1' stands at shop.csv:2 already"
     assert "6 fields where the header has 5; quote fields" in reasons["shop.csv:10"]
@@ -187,13 +190,30 @@ def test_columns_named_by_the_user(tmp_path):
     ("content", "options", "message"),
     [
         (b"title,category\nA,cup\n", {"title_column": "titel"}, r"column unknown: 'titel' \(did you mean 'title'\?\)"),
-        (b"title,colour\nA,red\n", {}, r"no column looks like a category; name it with category_column"),
+        (
+            b"title,colour\nA,red\n",
+            {},
+            r"no column looks like a category; name it \(--columns.category; in Python category_column\)",
+        ),
         (b"colour,category\nred,cup\n", {}, r"no column looks like an image path or a title"),
         (b"title,category\n", {}, r"has no usable row$"),
         (b"", {}, r"the header cannot be read: the file is empty"),
         (b"title,category,title\nA,cup,B\n", {}, r"names the columns \['title'\] more than once"),
-        ("标题,类目\n杯,杯子\n".encode("gbk"), {}, r"not UTF-8: save it as UTF-8, or pass its encoding"),
-        ("title,category\nA,cup\n".encode("utf-16"), {}, r"not UTF-8: save it as UTF-8, or pass its encoding"),
+        (
+            "标题,类目\n杯,杯子\n".encode("gbk"),
+            {},
+            r"not UTF-8: save it as UTF-8, or name its encoding.*--columns\.encoding",
+        ),
+        (
+            "title,category\nA,cup\n".encode("utf-16"),
+            {},
+            r"not UTF-8: save it as UTF-8, or name its encoding.*--columns\.encoding",
+        ),
+        (
+            "title,category\n杯,杯子\n".encode("gbk"),
+            {},
+            r"no usable row.*t\.csv:2: text not UTF-8.*--columns\.encoding",
+        ),
         (b"title,category\nA,cup\n", {"encoding": "utf-99"}, r"cannot be read as utf-99"),
         (b"title,category\nA,cup\n", {"colour_column": "x"}, r"no options \['colour_column'\]; it has \['image_col"),
     ],
@@ -203,6 +223,26 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, content, options, messag
     path.write_bytes(content)
     with pytest.raises(CatalogError, match=message):
         load_catalog("table", path, **options)
+
+
+def test_named_columns_that_may_be_missing(tmp_path):
+    (tmp_path / "t.csv").write_text("Titel,id\nRed cup,7\n")
+    named = {"title_column": "Titel", "category_column": "Gruppe", "id_column": "Nr", "parent_column": "Sparte"}
+    with pytest.raises(CatalogError, match="column unknown: 'Nr'"):  # Gruppe is not looked for
+        load_catalog("table", tmp_path, labelled=False, **named)
+    items = load_catalog("table", tmp_path, labelled=False, optional=("product_id", "parent"), **named)
+    assert items.frame["product_id"].tolist() == ["7"] and items.titles == ["Red cup"]
+
+
+def test_categories_all_of_whose_rows_were_left_out_are_named(tmp_path):
+    (tmp_path / "t.csv").write_text("image,title,category\n,A,cup\nno.png,B,plate\nno.png,C,bowl\nno.png,D,cup\n")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.emptied == ("bowl", "plate")
+    assert "  categories without a usable row: bowl, plate\n" in summary(catalog)
+    fewer = load_catalog("table", tmp_path, image_column="").leave_out(np.array([True, True, False, False]), "why")
+    assert fewer.emptied == ("plate",) and [p.reason for p in fewer.problems] == ["why", "why"]
+    told = problems_table({"shop": catalog})
+    assert told.values.tolist() == [["shop", f"t.csv:{i}", "yes", "image missing: no.png"] for i in (3, 4, 5)]
 
 
 def test_columns_without_a_name_do_no_harm(tmp_path):

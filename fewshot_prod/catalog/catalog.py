@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Catalog:
         problems: the rows that were left out.
         rows_read: rows met in the source, bad ones included.
         notes: rows that were kept and are worth a look, in the form of problems.
+        emptied: categories all of whose rows were left out.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Catalog:
     problems: Sequence[Problem] = field(default_factory=tuple)
     rows_read: int = 0
     notes: Sequence[Problem] = field(default_factory=tuple)
+    emptied: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         missing = [c for c in COLUMNS if c not in self.frame.columns]
@@ -128,7 +130,19 @@ class Catalog:
             self.problems,
             self.rows_read,
             self.notes,
+            self.emptied,
         )
+
+    def has(self, columns: Sequence[str]) -> np.ndarray:
+        """bool (N,): which products have something in any of these columns."""
+        return self.frame[list(columns)].notna().any(axis=1).to_numpy(bool)
+
+    def leave_out(self, rows: np.ndarray, reason: str) -> Catalog:
+        """The catalog without the products that ``rows`` (bool (N,)) marks, which join its problems."""
+        kept = self.take(~rows)
+        problems = [Problem(f"product {name}", reason) for name in self.frame["product_id"][rows]]
+        emptied = sorted(set(self.categories) - set(kept.categories))
+        return replace(kept, problems=(*self.problems, *problems), emptied=(*self.emptied, *emptied))
 
     def take_categories(self, names: Sequence[str]) -> Catalog:
         """The catalog of the products whose category is in ``names``.

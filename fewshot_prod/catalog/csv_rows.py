@@ -10,6 +10,9 @@ from pathlib import Path
 from fewshot_prod.catalog.catalog import CatalogError
 
 Record = tuple[int, list[str], str | None]  # line (from 1), fields, reason why it is broken
+ENCODING_REMEDY = (
+    "save it as UTF-8, or name its encoding, such as gbk or utf-16 (--columns.encoding; in Python encoding)"
+)
 
 
 def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> tuple[list[str], list[Record]]:
@@ -41,8 +44,8 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
     records = _records(lines, delimiter)
     line, header, reason = next(records, (1, [], "the file is empty"))
     if reason or any(_undecodable(field) for field in header):
-        remedy = "save it as UTF-8, or pass its encoding (such as 'gbk' or 'utf-16')"
-        raise CatalogError(f"{path}:{line}: the header cannot be read: {reason or 'not UTF-8: ' + remedy}")
+        reason = reason or f"not {_shown(encoding)}: {ENCODING_REMEDY}"
+        raise CatalogError(f"{path}:{line}: the header cannot be read: {reason}")
     header = [field.strip() or f"column {i}" for i, field in enumerate(header, start=1)]
     if len(set(header)) < len(header):
         repeated = sorted({field for field in header if header.count(field) > 1})
@@ -79,11 +82,15 @@ def _following(lines: list[str], start: int) -> Iterator[str]:
 def _fault(fields: list[str], expected: int, encoding: str) -> str | None:
     undecodable = next((field for field in fields if _undecodable(field)), None)
     if undecodable is not None:
-        return f"text not {encoding.upper().removesuffix('-SIG')}: {ascii(undecodable)[:80]}"
+        return f"text not {_shown(encoding)}: {ascii(undecodable)[:80]}; {ENCODING_REMEDY}"
     if len(fields) != expected:
         remedy = "quote fields that contain the delimiter" if len(fields) > expected else "fields are missing"
         return f"broken line: {len(fields)} fields where the header has {expected}; {remedy}"
     return None
+
+
+def _shown(encoding: str) -> str:
+    return encoding.upper().removesuffix("-SIG")
 
 
 def _undecodable(field: str) -> bool:

@@ -27,20 +27,24 @@ class ImageProblem(ValueError):
     """A picture that cannot be used; the message starts with the kind of problem and a colon."""
 
 
-def open_rgb(path: Path) -> Image.Image:
+def open_rgb(path: Path, name: str | None = None) -> Image.Image:
     """Decode one picture: EXIF orientation applied, grey/CMYK/palette made RGB, transparency put on white.
 
     The size is read from the header and checked before any pixel is decoded.
 
+    Args:
+        name: what messages call it; the file's name when None.
+
     Raises:
         ImageProblem: if the file is truncated, not a picture, or larger than ``MAX_PIXELS``.
     """
+    name = name or path.name
     try:
         with Image.open(path) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageProblem(
-                    f"image too large: {path.name} is {width}x{height} pixels, {3 * width * height / 2**30:.1f} GB "
+                    f"image too large: {name} is {width}x{height} pixels, {3 * width * height / 2**30:.1f} GB "
                     f"decoded; the limit is {MAX_PIXELS:,} pixels: scale it down"
                 )
             image.load()
@@ -48,10 +52,10 @@ def open_rgb(path: Path) -> Image.Image:
     except ImageProblem:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageProblem(f"image too large: {path.name}: {error}; scale it down") from None
+        raise ImageProblem(f"image too large: {name}: {error}; scale it down") from None
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error...
         kind = "image truncated" if "truncated" in str(error).lower() else "image unreadable"
-        raise ImageProblem(f"{kind}: {path.name}: {error}".replace(str(path), path.name)) from None
+        raise ImageProblem(f"{kind}: {name}: {str(error).replace(str(path), name)}") from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -46,7 +46,7 @@ def inspect_images(
     memory = _Memory(root)
     new = [key for key in dict.fromkeys(keys) if isinstance(key, tuple) and key not in memory.known]
     saved_at = time.monotonic()
-    found = in_threads(lambda key: _inspect(root / key[0]), new, workers=workers, progress=progress, what="Checking")
+    found = in_threads(lambda key: _inspect(root, key[0]), new, workers=workers, progress=progress, what="Checking")
     for key, inspected in zip(new, found, strict=True):
         memory.known[key] = inspected
         if time.monotonic() - saved_at > SAVE_EVERY:
@@ -69,9 +69,9 @@ def _file_key(root: Path, name: str) -> tuple[str, int, int] | Inspected:
     return name, info.st_size, info.st_mtime_ns
 
 
-def _inspect(path: Path) -> Inspected:
+def _inspect(root: Path, name: str) -> Inspected:
     try:
-        return Inspected(pixel_digest(open_rgb(path)), None)
+        return Inspected(pixel_digest(open_rgb(root / name, name)), None)
     except ImageProblem as error:
         return Inspected(None, str(error))
 

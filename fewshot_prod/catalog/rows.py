@@ -68,12 +68,13 @@ def build_catalog(
         raise CatalogError(f"catalog {name!r} under {root} has no usable row{first}")
     notes = [Problem(row.place, row.note) for row in kept if row.note]
     notes += _settle_parents(kept)
-    return Catalog(name, _frame(kept, inspected), root, None, problems, len(rows), tuple(notes))
+    emptied = sorted({row.category for row in rows if row.category} - {row.category for row in kept})
+    return Catalog(name, _frame(kept, inspected), root, None, problems, len(rows), tuple(notes), tuple(emptied))
 
 
 def _missing_text(row: Row, labelled: bool) -> str | None:
     if labelled and not row.category:
-        return "category empty: the row has no label (labelled=False reads unlabelled items)"
+        return "category empty: the row has no label"
     if not row.title and not row.image:
         return "nothing to see: neither a title nor an image"
     return None

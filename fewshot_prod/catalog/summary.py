@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from fewshot_prod.catalog.catalog import COLUMNS, Catalog, Problem
 
@@ -47,11 +48,24 @@ def summary(catalog: Catalog, examples: int | None = 3) -> str:
         lines.append(
             f"  category sizes in groups: {sizes.min()} ({sizes.idxmin()}) to {sizes.max()} ({sizes.idxmax()})"
         )
+    if catalog.emptied:
+        lines.append(f"  categories without a usable row: {', '.join(catalog.emptied)}")
     lines += _by_kind(f"left out: {len(catalog.problems)} of {catalog.rows_read:,} rows", catalog.problems, examples)
     if not catalog.problems:
         lines.append("  left out: nothing")
     lines += _by_kind(f"notes on {len(catalog.notes)} kept rows", catalog.notes, examples)
     return "\n".join(lines)
+
+
+def problems_table(catalogs: Mapping[str, Catalog]) -> pd.DataFrame:
+    """Every problem and note of these catalogs, by their names: the columns table, row, left_out and reason."""
+    told = [
+        (name, problem.row, left_out, problem.reason)
+        for name, catalog in catalogs.items()
+        for left_out, problems in (("yes", catalog.problems), ("no", catalog.notes))
+        for problem in problems
+    ]
+    return pd.DataFrame(told, columns=["table", "row", "left_out", "reason"])
 
 
 def _by_kind(heading: str, problems: Sequence[Problem], examples: int | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 
 from fewshot_prod.catalog.catalog import COLUMNS, Catalog, CatalogError
@@ -46,6 +47,7 @@ def load_table(
     parent_column: str | None = None,
     group_column: str | None = None,
     split_column: str | None = None,
+    optional: Collection[str] = (),
     labelled: bool = True,
     delimiter: str | None = None,
     encoding: str = "utf-8",
@@ -63,7 +65,9 @@ def load_table(
         strict: raise at the first bad row instead of leaving bad rows out.
         image_column: and the other ``*_column``: the column's name, where it is not one of ``USUAL_NAMES``;
             "" where the table has none.
-        labelled: False accepts rows without a category; it is then the empty string.
+        optional: keys of ``USUAL_NAMES`` whose columns need not be there although they are named.
+        labelled: False accepts rows without a category; it is then the empty string, and no category column is
+            looked for.
         delimiter: of a text table, where it is not the one its header suggests.
         encoding: of a text table.
 
@@ -86,14 +90,19 @@ def load_table(
         "group": group_column,
         "split": split_column,
     }
-    columns = _find_columns(table, header, named)
+    if not labelled:
+        named["category"] = ""
+    columns = _find_columns(table, header, named, optional)
     if "category" not in columns and labelled:
         raise CatalogError(
-            f"{table}: no column looks like a category; name it with category_column (--columns.category on a command "
-            f"line); it has {header}"
+            f"{table}: no column looks like a category; name it (--columns.category; in Python category_column); "
+            f"it has {header}"
         )
     if not {"image", "title"} & set(columns):
-        raise CatalogError(f"{table}: no column looks like an image path or a title; name one; it has {header}")
+        raise CatalogError(
+            f"{table}: no column looks like an image path or a title; name one (--columns.image, --columns.title; in "
+            f"Python image_column, title_column); it has {header}"
+        )
     rows = [_row(table, place, columns, header, *record) for record in records]
     return build_catalog("table", table.parent, rows, strict=strict, labelled=labelled)
 
@@ -114,20 +123,24 @@ def _table_in(root: Path) -> Path | None:
     return tables[0] if tables else None
 
 
-def _find_columns(table: Path, header: list[str], named: dict[str, str | None]) -> dict[str, str]:
+def _find_columns(
+    table: Path, header: list[str], named: dict[str, str | None], optional: Collection[str]
+) -> dict[str, str]:
     """Role -> column of the header: as named by the user, else the first usual name that is there."""
     columns: dict[str, str] = {}
     plain = {_plain(name): name for name in reversed(header)}
     for role, name in named.items():
         if name:
             if name not in header and _plain(name) not in plain:
+                if role in optional:
+                    continue
                 close = difflib.get_close_matches(name, header, 1)
                 hint = f" (did you mean {close[0]!r}?)" if close else ""
                 raise CatalogError(f"{table}: column unknown: {name!r}{hint}; it has {header}")
             columns[role] = name if name in header else plain[_plain(name)]
     for role, usual in USUAL_NAMES.items():
         free = (plain[_plain(n)] for n in usual if _plain(n) in plain and plain[_plain(n)] not in columns.values())
-        if named[role] is None and (found := next(free, None)) is not None:
+        if role not in columns and named[role] != "" and (found := next(free, None)) is not None:
             columns[role] = found
     return columns
 

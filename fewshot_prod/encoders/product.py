@@ -112,11 +112,8 @@ class ProductEncoder(nn.Module):
         """Each modality's features (B, D_m) before fusion, and bool (B,) saying which products have it."""
         return self._read(inputs, False)
 
-    def modality_elements(self, inputs: ProductInputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Each modality's elements (B, P_m, D_m), tokens, regions or attributes, and bool (B, P_m): which exist."""
-        return self._read(inputs, True)
-
     def _read(self, inputs: ProductInputs, elements: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Each modality's features (B, D_m), or elements (B, P_m, D_m): tokens, regions, attributes; and which exist."""
         features, present = {}, {}
         if self.image is not None:
             features["image"] = self._read_images(inputs, elements)

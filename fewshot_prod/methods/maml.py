@@ -18,6 +18,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.inner_loop import Adapted, Learner, adapt
 from fewshot_prod.methods.normalisation import NORMS
+from fewshot_prod.methods.parts import check_parts
 
 ENGINES = ("torch.func", "learn2learn")
 HEADS = ("zeros", "prototypes")
@@ -84,6 +85,7 @@ class MAML:
             if not self.partial or self.engine == "learn2learn":
                 who = type(self).__name__ if not self.partial else "the engine learn2learn"
                 raise ValueError(f"{who} does not choose what it adapts: leave out parts={self.parts!r}")
+            check_parts(self.parts)
             if self.head == "zeros" and "head" not in self.parts.split("+"):
                 raise ValueError(
                     f"parts={self.parts!r} would not move: a head of zeros passes no gradient on; add '+head', or take "
