@@ -231,6 +231,8 @@ def test_choices_that_cannot_work_are_refused():
     ):
         method = MAML(encoder, parts="sound+head")
         method.adapt(method.learner(encoder, 3), SUPPORT, LABELS)
+    with pytest.raises(ValueError, match="there is no 'titel' to adapt"):
+        MAML(encoder, parts="titel")
     with pytest.raises(ValueError, match="parts='title' would not move: a head of zeros passes no gradient on"):
         MAML(encoder, parts="title")
     with pytest.raises(ValueError, match="the engine learn2learn does not choose what it adapts"):

@@ -169,7 +169,7 @@ def test_too_few_categories_say_what_to_lower():
         with pytest.raises(CatalogError, match="-3 novel and 2 validation categories: give 0 or more"):
             deal(catalog, 0, -3, 2)
         with pytest.raises(CatalogError, match="seed -1: give 0 or more"):
-            deal(catalog, -1, 3, 2)
+            deal(catalog, -1, 3, 2, min_groups=2)
 
 
 def test_a_users_categories_are_not_given_away_for_nothing():

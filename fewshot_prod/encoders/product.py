@@ -113,7 +113,7 @@ class ProductEncoder(nn.Module):
         return self._read(inputs, False)
 
     def _read(self, inputs: ProductInputs, elements: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Each modality's features (B, D_m), or elements (B, P_m, D_m): tokens, regions, attributes; and which exist."""
+        """Features (B, D_m) of each modality, or elements (B, P_m, D_m), as tokens or regions; and which exist."""
         features, present = {}, {}
         if self.image is not None:
             features["image"] = self._read_images(inputs, elements)
