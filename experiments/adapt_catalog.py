@@ -116,7 +116,7 @@ def main(args: Args) -> int:
         prepared = Prepared(*load_checkpoint(args.checkpoint))
         encoder = prepared.encoder
     else:
-        tables["catalog"] = catalog = catalog_to_learn_from(args)
+        tables["pretraining"] = catalog = catalog_to_learn_from(args)
         encoder = RECIPES[recipe_for(catalog)]
         split = pretraining_split(catalog, args.seed)
     reads = [name for name in ("image", "title") if getattr(encoder, name) is not None]
@@ -164,11 +164,8 @@ def main(args: Args) -> int:
     problems = problems_table(tables)
     told = args.out.with_name(f"{args.out.stem}_problems.csv")
     problems.to_csv(told, index=False)
-    without = (
-        f" ({len(items) - len(seen)} of them without, for want of {' or '.join(reads)})"
-        if len(seen) < len(items)
-        else ""
-    )
+    unseen = len(items) - len(seen)
+    without = f" ({unseen} in none: the encoder reads only {' and '.join(reads)})" if unseen else ""
     print(f"\n{len(items)} products in {len(names)} categories{without}: {args.out}")
     print(f"{len(problems)} rows left out or to look at, in all tables: {told}")
     return 0

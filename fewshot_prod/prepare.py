@@ -148,7 +148,7 @@ def prepare_encoder(
             validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
         )
         if chooser is None:
-            report("no validation: it takes two categories of two different products; the last epoch is kept")
+            report(f"  {name} seed {seed}: too few validation categories to choose on: the last weights are kept")
         stage = pretrain
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage

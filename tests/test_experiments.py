@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -155,6 +156,8 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     assert about == "nearest_centroid, inductive, norm frozen, novel classes of synthetic_random, 40 episodes"
     accuracy = {line.split(":")[0]: float(re.search(r": ([\d.]+) ±", line).group(1)) for line in lines}
     assert 60 < accuracy["5-way 1-shot"] < accuracy["5-way 5-shot"] < 100
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), "--queries", "100"])
+    assert main() == 2 and "n_query=100" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
@@ -163,6 +166,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     assert missing.stderr.startswith("error: ") and "styles.csv" in missing.stderr
     row = run("table1_methods.py", "--rows", "nearest", cwd=tmp_path)
     assert row.returncode == 2 and "Traceback" not in row.stderr and "no row 'nearest'" in row.stderr
+    seeds = run("table1_methods.py", "--seeds", "0", "-1", cwd=tmp_path)
+    assert seeds.returncode == 2 and seeds.stderr == "error: --seeds -1: give 0 or more\n"
     rates = run("table2b_missing.py", "--rates", "0.5", "2", cwd=tmp_path)
     assert rates.returncode == 2 and "Traceback" not in rates.stderr and "--rates (0.5, 2.0)" in rates.stderr
 
@@ -204,6 +209,8 @@ def test_adapting_to_a_table_with_mistakes(tmp_path):
     done = run("adapt_catalog.py", *arguments, "--columns.image", "picture file", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "nowhere.png" in done.stdout and "items.csv:3" in done.stdout
+    (folder,) = (tmp_path / "runs" / "encoders").iterdir()
+    assert re.fullmatch("my-[0-9a-f]{6}", folder.name) and (folder / "table/table_random/conv4_gru/seed0").is_dir()
     with (tmp_path / "predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == 17
@@ -212,3 +219,99 @@ def test_adapting_to_a_table_with_mistakes(tmp_path):
     assert all(0 < float(row["second_probability"]) <= float(row["probability"]) <= 1 for row in predictions)
     unknown = run("adapt_catalog.py", *arguments, "--columns.image", "photo", cwd=tmp_path)
     assert unknown.returncode == 2 and "'photo'" in unknown.stderr and "picture file" in unknown.stderr
+
+
+@pytest.fixture
+def adapt(tmp_path, monkeypatch, capsys):
+    """adapt_catalog.py in this process and in ``tmp_path``: exit code, what it prints, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def adapt(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["adapt_catalog.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / "experiments" / "adapt_catalog.py"), run_name="__main__")
+        return stop.value.code, *capsys.readouterr()
+
+    return adapt
+
+
+def write_titles(path: Path, words: list[str], count: int) -> None:
+    write_table(path, ["title", "category"], [[f"{word} number {i}", word] for word in words for i in range(count)])
+
+
+def test_a_small_shop_with_headers_of_its_own(tmp_path, adapt):
+    """Fewer products than one batch, columns that support and items lack, an item that the encoder cannot see."""
+    coloured(tmp_path, "here", (200, 0, 0), np.random.default_rng(0))
+    words = ["Korb", "Kerze", "Krug", "Pokal", "Trichter", "Teller", "Gabel", "Dose"]
+    header = ["Nr", "Bezeichnung", "Warengruppe", "Sparte"]
+    base = [[f"{word}{i}", f"{word} aus Holz {i}", word, "Haus"] for word in words for i in range(5)]
+    write_table(tmp_path / "shop.csv", header, [*base, ["x", "Einzeln", "Einzelgruppe", "Haus"]])
+    support = [[f"{word} rund {i}", word, ""] for word in ("Löffel", "Schale") for i in range(2)]
+    support += [["", "Messer", "fort.png"], ["", "Schale", "here.png"]]
+    write_table(tmp_path / "support.csv", ["Bezeichnung", "Warengruppe", "image"], support)
+    items = [
+        ["a", "Löffel neu", ""],
+        ["b", "", "here.png"],
+        *([f"c{i}", "", ""] for i in range(5)),
+        ["d", "Schale", ""],
+    ]
+    write_table(tmp_path / "items.csv", ["Nr", "Bezeichnung", "image"], items)
+    named = ["--columns.id", "Nr", "--columns.title", "Bezeichnung", "--columns.category", "Warengruppe"]
+    shop = ["--support", "support.csv", "--items", "items.csv", *named, "--columns.parent", "Sparte", "--smoke"]
+    code, out, error = adapt("--root", "shop.csv", *shop)
+    assert code == 0, error
+    assert "not pretrained on, having one product each: Einzelgruppe" in out
+    assert "categories without a usable row: Messer" in out
+    assert "on 40 products of 8 base classes" in out and "too few validation categories" in out
+    assert "3 products in 2 categories (1 in none: the encoder reads only title): predictions.csv" in out
+    with (tmp_path / "predictions.csv").open() as file:
+        found = {row["product_id"]: (row["category"], row["probability"]) for row in csv.DictReader(file)}
+    assert list(found) == ["a", "b", "d"] and found["b"] == ("", "")
+    assert found["a"][0] == "Löffel" and found["d"][0] == "Schale"
+    with (tmp_path / "predictions_problems.csv").open() as file:
+        told = [(row["table"], row["row"], row["left_out"]) for row in csv.DictReader(file)]
+    assert told == [
+        ("support", "support.csv:6", "yes"),
+        ("support", "product line-7", "yes"),
+        *(("items", f"items.csv:{line}", "yes") for line in range(4, 9)),
+        ("items", "product b", "no"),
+    ]
+
+    (tmp_path / "other").mkdir()
+    write_titles(tmp_path / "other" / "shop.csv", ["apron", "basket"], 4)
+    write_titles(tmp_path / "new.csv", ["jug", "lamp"], 2)
+    other = ["--root", "other/shop.csv", "--support", "new.csv", "--items", "new.csv", "--smoke"]
+    assert "training gru" in adapt(*other)[1]  # and not in the first one's place
+    assert all("epoch" not in adapt(*arguments)[1] for arguments in (["--root", "shop.csv", *shop], other))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["smoke"]
+
+
+def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
+    write_titles(tmp_path / "my.csv", ["apron", "basket"], 3)
+    write_titles(tmp_path / "new.csv", ["jug", "lamp"], 2)
+    write_titles(tmp_path / "one.csv", ["apron"], 3)
+    (tmp_path / "zh.csv").write_bytes("title\n杯子\n".encode("gbk"))
+    coloured(tmp_path, "a", (200, 0, 0), np.random.default_rng(0))
+    write_table(tmp_path / "pictures.csv", ["image", "category"], [["a.png", "jug"], ["a.png", "lamp"]])
+    usual = {"--root": "my.csv", "--support": "new.csv", "--items": "new.csv"}
+    for changed, answer in [
+        ({"--support": "nwe.csv"}, "no table at nwe.csv"),
+        ({"--items": "zh.csv"}, "text not UTF-8"),
+        ({"--support": "one.csv"}, "two categories are needed, usable are ['apron']"),
+        ({"--support": "pictures.csv"}, "not seen by the encoder: it reads only title"),
+        ({"--items": "pictures.csv"}, "pictures.csv: no product is seen by the encoder: it reads only title"),
+        ({"--root": "one.csv"}, "1 of the 1 categories"),
+        ({"--out": "."}, "is a folder: give the file to write"),
+        ({"--out": "my.csv/out.csv"}, "my.csv/out.csv cannot be written"),
+        ({"--seed": "-1"}, "--seed -1: give 0 or more"),
+    ]:
+        code, out, error = adapt(*(word for pair in (usual | changed).items() for word in pair), "--smoke")
+        assert code == 2 and error.startswith("error: ") and error.count("\n") == 1 and answer in error, error
+        assert "epoch" not in out
+    assert not (tmp_path / "runs").exists()
+    assert (
+        adapt("--root", "my.csv", "--support", "new.csv", "--items", "zh.csv", "--columns.encoding", "gbk", "--smoke")[
+            0
+        ]
+        == 0
+    )
