@@ -138,7 +138,7 @@ def main(args: Args) -> int:
     pool = torch.cat([features(support), features(items.take(seen))])
     episode = EpisodeBatch(
         support=torch.arange(len(support))[None],
-        support_labels=torch.from_numpy(support.category_ids)[None],
+        support_labels=torch.tensor(support.category_ids)[None],
         query=torch.arange(len(support), len(pool))[None],
         query_labels=torch.zeros(1, len(seen), dtype=torch.int64),  # unknown
         n_way=len(support.categories),
