@@ -51,7 +51,7 @@ def figure_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.plots import accuracy_vs_shots, save_figure
+    from fewshot_prod.pages import write_figures
     from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
 
@@ -59,9 +59,8 @@ def main(args: Args) -> int:
     name = f"fig1_{split.name}"
     settings = [Setting(5, shot, n_query=10) for shot in args.shots]
     results, code = args.cells.measure("fig1", figure_rows(), settings, catalog, split, name=name)
-    figures = results.parent if args.cells.smoke else Path("experiments/figures")
-    figure = save_figure(accuracy_vs_shots(read_records(results)), figures / f"{name}.png")
-    print(f"figure in {figure}")
+    trial = args.cells.smoke or args.cells.results
+    write_figures(name, read_records(results), results.parent if trial else Path("experiments/figures"))
     return code
 
 

@@ -4,7 +4,7 @@ Command: python experiments/fig2_adaptation_steps.py --catalog fashion        (a
 
 Resumes: every encoder and every finished cell is kept, so a stopped run goes on
 
-Writes: experiments/results/fig2_<split>.jsonl and experiments/figures/fig2_<split>.png
+Writes: experiments/results/fig2_<split>.jsonl; ``make tables`` draws experiments/figures/fig2_<split>.png
 
 Protocol: novel classes only, 5-way, 15 queries a class, the same 200 episodes for all; no steps at all leave MAML with
 the prototypes that its head starts from, and fine-tuning with class means
@@ -53,7 +53,7 @@ def figure_rows(steps: tuple[int, ...]) -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.plots import accuracy_vs_adaptation_steps, save_figure
+    from fewshot_prod.pages import write_figures
     from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
 
@@ -63,9 +63,8 @@ def main(args: Args) -> int:
     if args.cells.smoke:
         rows = [row for row in rows if row.recipe == "conv4"]  # nothing more to train
     results, code = args.cells.measure("fig2", rows, [Setting(5, args.shot)], catalog, split, name=name)
-    figures = results.parent if args.cells.smoke else Path("experiments/figures")
-    figure = save_figure(accuracy_vs_adaptation_steps(read_records(results)), figures / f"{name}.png")
-    print(f"figure in {figure}")
+    trial = args.cells.smoke or args.cells.results
+    write_figures(name, read_records(results), results.parent if trial else Path("experiments/figures"))
     return code
 
 

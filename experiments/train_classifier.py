@@ -154,7 +154,6 @@ def main(args: Args) -> int:
     axes = confusion_matrix(counts, catalog.categories, parents=parents, about=f"{catalog.name}, {args.part}", width=9)
     save_figure(axes, folder / "confusion.png")
 
-    lite0 = (recipe.image or {}).get("name") == "efficientnet_lite0"
     record = {
         "kind": "classifier",
         "experiment": "classifier",
@@ -166,7 +165,7 @@ def main(args: Args) -> int:
         "modality": trained.encoder.modality,
         "mask_class_words": recipe.mask_class_words if recipe.title else None,
         "train_seed": args.seed,
-        "pretrained_on": "ImageNet-1k" if lite0 else None,
+        "pretrained_on": ", ".join(prepared.encoder.pretrained_on) or None,
         "images_seen": trained.images_seen,
         "n_categories": len(catalog.categories),
         "n_products": len(measured),

@@ -24,6 +24,7 @@ from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import (
     Record,
+    ResultsError,
     append_record,
     cell,
     cell_key,
@@ -115,6 +116,7 @@ def measure_table(
     done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
+    asked: set[str] = set()
     total, count, started = len(rows) * len(settings) * len(seeds), 0, time.perf_counter()
     measured_now = 0
     for seed in seeds:
@@ -126,6 +128,7 @@ def measure_table(
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
                     history = history_record(row.recipe, pools[row.recipe], seed)
+                    asked.add(cell_key(history))
                     if history["rows"] and cell_key(history) not in done:
                         append_record(results, history)
                 pool = pools[row.recipe]
@@ -147,6 +150,7 @@ def measure_table(
                     continue
                 planned = describe(experiment, row, setting, method, pool, seed, episodes[method.needs], episode_seed)
                 key = cell_key(planned)
+                asked.add(key)
                 if key in done and (episodes_folder / f"{key}.npz").exists():
                     cells[row.name, setting] = done[key]
                     report(f"{where}: done before")
@@ -166,7 +170,7 @@ def measure_table(
                     f"  ({record['eval_seconds']:.1f} s, about {left:.0f} min left)"
                 )
         compare(rows, settings, cells, seed, episodes_folder, done, results, report)
-    dropped = drop_superseded(results) if results.exists() else 0
+    dropped = drop_superseded(results, asked) if results.exists() else 0
     if dropped:
         report(f"{dropped} records of earlier recipes or options were taken out of {results}")
     for failure in failures:
@@ -176,14 +180,17 @@ def measure_table(
 
 
 def check_row(row: Row) -> None:
-    """Raise UnknownName if there is no such recipe, method or option of that method."""
+    """Raise UnknownName if there is no such recipe, method or option of that method, ResultsError for words where a
+    number belongs: before anything is trained for it."""
     for kind, name, known in (("recipe", row.recipe, RECIPES), ("method", row.method, METHODS)):
         if name not in known:
             raise UnknownName(kind, name, known)
-    options = [f.name for f in fields(METHODS[row.method])]
-    for name in row.options:
-        if name not in options:
-            raise UnknownName(f"option of {row.method}", name, options)
+    defaults = {f.name: f.default for f in fields(METHODS[row.method])}
+    for name, value in row.options.items():
+        if name not in defaults:
+            raise UnknownName(f"option of {row.method}", name, defaults)
+        if isinstance(defaults[name], (int, float)) and isinstance(value, str):
+            raise ResultsError(f"{row.name}: {name} is {value!r}: give a number, as the default {defaults[name]}")
 
 
 def split_name(split: Split, part: str) -> str:

@@ -143,6 +143,15 @@ def fingerprint(records: Sequence[Record]) -> str:
     return sha256("\n".join(sorted(json.dumps(r, sort_keys=True) for r in records)).encode()).hexdigest()[:16]
 
 
+def write_figures(stem: str, records: Sequence[Record], folder: Path) -> list[Path]:
+    """Draw what :func:`figures_of` names into ``folder``, each PNG with its records' :func:`fingerprint`."""
+    files = []
+    for name, draw in figures_of(stem, records).items():
+        files.append(save_figure(draw(), folder / f"{name}.png", Records=fingerprint(records)))
+        print(f"wrote {files[-1]}")
+    return files
+
+
 def write_tables(
     results_dir: Path = Path("experiments/results"),
     tables_dir: Path = Path("experiments/tables"),
@@ -153,14 +162,10 @@ def write_tables(
     tables_dir.mkdir(parents=True, exist_ok=True)
     for path in sorted(results_dir.glob("*.jsonl")):
         records = read_records(path)
-        figures = figures_of(path.stem, records)
-        for name, draw in figures.items():
-            drawn = save_figure(draw(), figures_dir / f"{name}.png", Records=fingerprint(records))
-            print(f"wrote {drawn}")
+        figures = write_figures(path.stem, records, figures_dir)
         page = tables_dir / f"{path.stem}.md"
-        further = [drawn.stem for drawn in figures_dir.glob(f"{path.stem}_products.png")]  # by the experiment itself
-        shown = [figures_dir / f"{name}.png" for name in (*figures, *further)]
-        page.write_text(_page(path.stem, records, shown), encoding="utf-8")
+        figures += figures_dir.glob(f"{path.stem}_products.png")  # by the experiment itself
+        page.write_text(_page(path.stem, records, figures), encoding="utf-8")
         print(f"wrote {page}")
     update_generated_blocks(readme, generated_blocks(readme, results_dir))
     print(f"wrote the tables in {readme}")

@@ -121,7 +121,7 @@ def prepare_encoder(
         inputs = prepared.feature_inputs
 
     earlier = (start.facts["pretrained_on"] if start else None) or ""
-    own = [part.pretrained_on for part in encoder.children() if hasattr(part, "pretrained_on")]
+    own = [data for data in encoder.pretrained_on if data not in earlier]
     facts = {
         "training": training,
         "stage": recipe.stage,
@@ -132,7 +132,7 @@ def prepare_encoder(
         "history": [],
         "train_seconds": 0.0,
         "images_seen": 0,
-        "pretrained_on": ", ".join(filter(None, [earlier, *(data for data in own if data not in earlier)])) or None,
+        "pretrained_on": ", ".join(filter(None, [earlier, *own])) or None,
     }
     for one in filter(None, (start, title_start)):
         facts |= {k: facts[k] + one.facts[k] for k in ("images_seen", "train_seconds")}

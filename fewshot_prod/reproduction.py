@@ -19,15 +19,21 @@ def reproduction_table(results: Mapping[str, Sequence[Record]], scripts: Path = 
         results: name of a results file -> its records.
         scripts: folder of the experiments; the one whose name contains the records' ``experiment`` made them.
     """
-    lines = ["| command | minutes | prints, among others |", "| --- | --: | --- |"]
+    lines = ["| command | minutes | rows | prints, among others |", "| --- | --: | --: | --- |"]
     for records in results.values():
         cells = current(records, "cell")
         seed = min((r["train_seed"] for r in cells if r["train_seed"] is not None), default=None)
         cells = [r for r in cells if r["train_seed"] in (seed, None) and r["config"].get("row")]
         if cells:
-            lines.append(f"| `{_command(cells[0], seed, scripts)}` | {minutes(cells):.0f} | `{_line(cells, seed)}` |")
+            rows = len({r["config"]["row"] for r in cells})
+            command = f"`{_command(cells[0], seed, scripts)}`"
+            lines.append(f"| {command} | {minutes(cells):.0f} | {rows} | `{_line(cells, seed)}` |")
     devices = sorted({r["device"] for records in results.values() for r in current(records, "cell")})
-    return "\n".join(lines) + f"\n\nMinutes: training and measuring of one training seed, on {', '.join(devices)}.\n"
+    note = (
+        f"Minutes: training and measuring of one training seed and of as many rows, on {', '.join(devices)}. Where a "
+    )
+    note += "script has other rows by default, `--rows` names these."
+    return "\n".join(lines) + f"\n\n{note}\n"
 
 
 def minutes(cells: Sequence[Record]) -> float:

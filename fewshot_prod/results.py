@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +230,7 @@ def refuse_fewer_episodes(
             )
 
 
-def drop_superseded(path: Path | str) -> int:
+def drop_superseded(path: Path | str, asked: Collection[str] = ()) -> int:
     """Take out cells that stand there again, later, for the same row, setting and seed, and the differences of both.
 
     Likewise the history of an encoder that was trained anew.
@@ -238,19 +238,23 @@ def drop_superseded(path: Path | str) -> int:
     That is what a changed recipe, catalog, split, hyperparameter or number of episodes leaves behind; a table would
     refuse the two together, or show the old one as a row of its own.
 
+    Args:
+        asked: keys of cells and histories that stay, also where others stand later: those of the run that ends here,
+            which found some of them measured before.
+
     Returns:
         How many records were taken out.
     """
     with FileLock(f"{path}.lock"):
-        return _drop_superseded(path)
+        return _drop_superseded(path, asked)
 
 
-def _drop_superseded(path: Path | str) -> int:
+def _drop_superseded(path: Path | str, asked: Collection[str]) -> int:
     records = read_records(path)
     unlike = OUTCOMES | {"config", "encoder_hash", "images_seen", "catalog_fingerprint", "result_version"}
     unlike |= {"n_episodes", "norm", "transductive", "rows", "fusion", "adapt", "pretrained_on", "split_fingerprint"}
     latest: dict[str, str] = {}
-    for record in records:
+    for record in sorted(records, key=lambda r: cell_key(r) in asked):
         if record["kind"] != "difference":
             told = {name: record.get("config", {}).get(name) for name in ("row", "missing")}
             place = {k: v for k, v in record.items() if k not in unlike} | told

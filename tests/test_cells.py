@@ -136,6 +136,22 @@ def test_a_changed_option_is_a_new_cell_and_takes_the_old_one_s_place(catalog, m
     assert not [r for r in records if r["kind"] == "difference"]  # they compared with the old cells
 
 
+def test_going_back_to_an_option_keeps_its_cells_and_drops_those_of_a_stopped_run(catalog, measured, tmp_path):
+    folder = shutil.copytree(measured, tmp_path / "runs")
+
+    def stop(line: str) -> None:
+        if "5-way 1-shot: " in line:
+            raise KeyboardInterrupt
+
+    before = read_records(folder / "records.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        measure(catalog, folder, [Row("centroid", "conv4", "nearest_centroid", {"transform": "L2N"})], report=stop)
+    assert len(read_records(folder / "records.jsonl")) == len(before) + 1
+    _, lines = measure(catalog, folder)
+    assert lines[-1].startswith("0 cells measured, 0 failed")
+    assert read_records(folder / "records.jsonl") == before
+
+
 def test_a_run_over_fewer_episodes_is_refused_before_anything_is_lost(measured, catalog):
     before = (measured / "records.jsonl").read_bytes()
     for fewer, row, n in (({"n_episodes": 20}, "centroid", 30), ({"n_episodes_adapting": 1}, "tuned", 2)):
@@ -288,10 +304,11 @@ def test_a_run_stopped_under_other_settings_is_not_in_the_way(catalog, tmp_path)
         (Row("r", "conv5", "nearest_centroid"), "no recipe 'conv5': did you mean 'conv4'"),
         (Row("r", "conv4", "nearest_centroids"), "no method 'nearest_centroids': did you mean 'nearest_centroid'"),
         (Row("r", "conv4", "linear_probe", {"L2": 1.0}), "no option of linear_probe 'L2': did you mean 'l2'"),
+        (Row("r", "conv4", "linear_probe", {"l2": "a"}), "r: l2 is 'a': give a number, as the default"),
     ],
 )
 def test_a_mistyped_row_is_answered_before_anything_is_trained(catalog, tmp_path, row, answer):
-    with pytest.raises(UnknownName, match=answer):
+    with pytest.raises((UnknownName, ResultsError), match=answer):
         measure(catalog, tmp_path, [ROWS[0], row])
     assert not list(tmp_path.iterdir())
 

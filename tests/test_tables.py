@@ -227,7 +227,10 @@ def test_how_a_file_is_made_again_is_read_from_its_records(tmp_path):
     cells.append(record(0.8, config={"row": "c", "training": fused}) | {"train_seconds": 1560.0, "eval_seconds": 0.0})
     assert minutes([*cells[:3], cells.pop()]) == 19
     page = reproduction_table({"t": cells, "empty": []}, tmp_path)
-    assert "| `experiments/t_methods.py --catalog synthetic --seeds 0` | 18 | `seed 0  a  5-way 5-shot: 65.00 ±" in page
+    assert (
+        "| `experiments/t_methods.py --catalog synthetic --seeds 0` | 18 | 2 | `seed 0  a  5-way 5-shot: 65.00 ±"
+        in page
+    )
     (tmp_path / "t_methods.py").unlink()
     with pytest.raises(ValueError, match="experiment 't' is made by no script"):
         reproduction_table({"t": cells}, tmp_path)
