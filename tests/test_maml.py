@@ -102,6 +102,26 @@ def test_second_order_agrees_with_finite_differences_and_first_order_does_not(en
         assert abs(float(first @ along) - slope) > 1e-3 * abs(slope)
 
 
+class DarkEncoder(SmoothEncoder):
+    """With a ReLU at the end, at zero in all features of the first product."""
+
+    def forward(self, inputs: ProductInputs) -> Tensor:
+        lit = (inputs.images != SUPPORT.images[0]).flatten(1).any(1, keepdim=True)
+        return torch.relu(super().forward(inputs) + 1) * lit
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+@pytest.mark.parametrize("head", ["zeros", "prototypes"])
+def test_a_product_without_any_feature_does_not_spoil_the_meta_gradient(head, vectorised):
+    torch.manual_seed(0)
+    method = MAML(DarkEncoder(), inner_lr=0.1, n_adaptation_steps=2, head=head, normalise=True, logit_scale=10.0)
+    learner = method.learner(method.encoder, 3, vectorised=vectorised)
+    loss = cross_entropy(method.adapt(learner, SUPPORT, LABELS, vectorised=vectorised)(QUERY), QUERY_LABELS)
+    gradients = torch.autograd.grad(loss, list(method.encoder.parameters()), materialize_grads=True)
+    assert all(g.isfinite().all() for g in gradients)
+    assert sum(float(g.abs().sum()) for g in gradients) > 1e-3
+
+
 @pytest.mark.parametrize("normalise, scale", [(False, 1.0), (True, 10.0)])
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
 def test_no_adaptation_steps_give_the_plain_training_gradient(encoder, norm, normalise, scale):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy, normalize, one_hot
+from torch.nn.functional import cross_entropy, one_hot
 
 from fewshot_prod.encoders.fusion.unit_attention import Centre
 from fewshot_prod.encoders.title import TitleEncoder
@@ -62,6 +62,19 @@ def inner_loop(
             gradients = dict(zip(parameters, values, strict=True))
         parameters = {name: p - rates[name] * gradients[name] for name, p in parameters.items()}
     return parameters
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """Features (B, D) divided by their Euclidean norms, twice differentiable at zero too.
+
+    A picture without any contrast can leave every ReLU at zero. There :func:`torch.nn.functional.normalize` has a
+    second derivative of nan, which one such product spreads over the whole meta-gradient.
+
+    Example:
+        >>> unit_length(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    return features * torch.rsqrt(features.square().sum(1, keepdim=True) + 1e-12)
 
 
 class Learner(nn.Module):
@@ -137,7 +150,7 @@ class Learner(nn.Module):
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             features = self.encoder(inputs) if n_support is None else self.encoder(support + inputs)[n_support:]
         features = features.to(self.head.weight.dtype)
-        return normalize(features, dim=1) if self.normalise else features
+        return unit_length(features) if self.normalise else features
 
     def forward(self, inputs: ProductInputs, support: ProductInputs | None = None) -> Tensor:
         """Logits (B, n_way)."""
