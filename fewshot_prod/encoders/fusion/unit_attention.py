@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewshot_prod.encoders.attention import masked_softmax
+from fewshot_prod.encoders.attention import masked_softmax, modality_scores
 from fewshot_prod.encoders.fusion.blocks import BlockFusion, Fusion
 from fewshot_prod.encoders.unit_length import unit_length
 
@@ -105,8 +105,7 @@ class UnitAttentionFusion(Fusion):
     def _weights(self, units: dict[str, Tensor], mask: Tensor) -> Tensor:
         # a unit vector's entries are small, and tanh would leave their keys as they are
         keys = torch.stack([self.keys[name](self.length * u) for name, u in units.items()], dim=1)  # (B, M, hidden)
-        query = (keys * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        scores = self.score(torch.tanh(self.query(query).unsqueeze(1) + keys)).squeeze(-1)
+        scores = modality_scores(keys, mask, self.query, self.score)
         return masked_softmax(scores + scores.new_tensor(self.shares).log(), mask)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from fewshot_prod.catalog.titles import normalise_title, padded
-from fewshot_prod.encoders.title.bag import token_mask
+from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
 from fewshot_prod.encoders.unit_length import unit_length
 
 SPANS = ((0, 1), (1, 1), (2, 2))  # tokens that a branch's windows reach to the left and to the right
@@ -91,7 +91,7 @@ class UniversalSentenceEncoder(nn.Module):
 
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """How much each token counts, (B, T): all of a title's the same, as they are summed."""
-        return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)
+        return uniform_weights(tokens, lengths)
 
 
 class SentenceTokenizer:
