@@ -70,7 +70,7 @@ class ProductEncoder(nn.Module):
 
     @property
     def modality(self) -> str:
-        """ "image", "title" or "image+title", as it stands in records."""
+        """What it reads, joined by "+", such as "image+title" or "image+title+attributes", as it stands in records."""
         return "+".join(name for name in MODALITIES if getattr(self, name) is not None)
 
     @property
@@ -99,9 +99,9 @@ class ProductEncoder(nn.Module):
         """What is attended to, without dropout.
 
         Returns:
-            "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding and
-            for a missing title. "modalities", float32 (B, M), if they are fused by attention: image
-            first. Rows sum to 1.
+            "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding; rows sum
+            to 1, and to 0 for a missing title. "modalities", float32 (B, M), if they are fused by attention: in the
+            order of ``MODALITIES``, 0 for a missing one; rows sum to 1.
         """
         was_training = self.training
         self.eval()
