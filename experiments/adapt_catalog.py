@@ -104,7 +104,7 @@ def main(args: Args) -> int:
     from fewshot_prod.explore import recipe_for
     from fewshot_prod.features import embed
     from fewshot_prod.pools import build_method
-    from fewshot_prod.prepare import Prepared, prepare_encoder
+    from fewshot_prod.prepare import Prepared, columns_read, prepare_encoder
     from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.splits import pretraining_split
 
@@ -119,7 +119,7 @@ def main(args: Args) -> int:
         tables["pretraining"] = catalog = catalog_to_learn_from(args)
         encoder = RECIPES[recipe_for(catalog)]
         split = pretraining_split(catalog, args.seed)
-    reads = [name for name in ("image", "title") if getattr(encoder, name) is not None]
+    reads = columns_read(encoder)
     tables["support"], tables["items"] = support, items = new_products(args, reads)
     for name, part in tables.items():
         print(f"{name}: {summary(part)}\n")

@@ -55,6 +55,7 @@ def table_rows(image: str) -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
+    from fewshot_prod.catalog import CatalogError
     from fewshot_prod.missing import Missing
     from fewshot_prod.names import UnknownName
     from fewshot_prod.pools import Setting
@@ -68,6 +69,8 @@ def main(args: Args) -> int:
     if args.image not in FUSED_STARTS:
         raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
     catalog, split = args.data.load()
+    if lacking := [f"{column}s" for column in ("image", "title") if not catalog.has([column]).any()]:
+        raise CatalogError(f"catalog {catalog.name!r} has no {lacking[0]}: only where there are both can one disappear")
     image, rates = args.image, args.rates
     if args.cells.smoke:
         image, rates = "conv4", args.rates[-1:]

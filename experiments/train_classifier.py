@@ -75,7 +75,7 @@ def main(args: Args) -> int:
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
     from fewshot_prod.plots import confusion_matrix, save_figure
-    from fewshot_prod.prepare import untrained
+    from fewshot_prod.prepare import refuse_unreadable, untrained
     from fewshot_prod.pretrain import pretrain
     from fewshot_prod.provenance import commit, device_name, versions
     from fewshot_prod.recipes import RECIPES
@@ -92,6 +92,7 @@ def main(args: Args) -> int:
         return 2
     few = {"products_per_category": 12} if args.smoke and args.catalog == "synthetic" else {}
     catalog = load_catalog(args.catalog, args.root, **args.columns.options(), **few)
+    refuse_unreadable(args.recipe, catalog)
     print(summary(catalog))
     runs, results = args.runs, args.results
     given = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_prod.base_novel import BASE_NOVEL, BaseNovelSampler
-from fewshot_prod.catalog import Catalog
+from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.comparisons import compare
 from fewshot_prod.episode_accuracy import save_episode_accuracy
@@ -20,7 +20,7 @@ from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, episode_products, episode_sampler, hyperparameters
-from fewshot_prod.prepare import prepare_encoder
+from fewshot_prod.prepare import columns_read, prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import (
@@ -106,9 +106,11 @@ def measure_table(
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
         ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
+        CatalogError: if every row reads what no product has, likewise.
     """
     for row in rows:
         check_row(row)
+    rows = readable_rows(rows, catalog, report)
     episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
     earlier = read_records(results) if results.exists() else []
     place = {"experiment": experiment, "catalog": catalog.name, "split": split_name(split, part)}
@@ -193,6 +195,28 @@ def check_row(row: Row) -> None:
             raise UnknownName(f"option of {row.method}", name, defaults)
         if isinstance(defaults[name], (int, float)) and isinstance(value, str):
             raise ResultsError(f"{row.name}: {name} is {value!r}: give a number, as the default {defaults[name]}")
+
+
+def readable_rows(rows: Sequence[Row], catalog: Catalog, report: Callable[[str], None]) -> list[Row]:
+    """The rows whose encoders read what the catalog has: images, titles or both. How many others there are is told.
+
+    Raises:
+        CatalogError: if none is left.
+    """
+    kept = list(rows)
+    for column in ("image", "title"):
+        if catalog.has([column]).any():
+            continue
+        kept = [row for row in kept if column not in columns_read(RECIPES[row.recipe])]
+        lacking = f"catalog {catalog.name!r} has no {column}s"
+        if not kept:
+            raise CatalogError(
+                f"{lacking}, and all that was to be measured reads {column}s: name their column (--columns.{column}), "
+                "or measure what the catalog has (tables 1 and 2 have rows of images and rows of titles)"
+            )
+        if len(kept) < len(rows):
+            report(f"{lacking}: {len(rows) - len(kept)} of {len(rows)} rows, which read {column}s, are left out")
+    return kept
 
 
 def split_name(split: Split, part: str) -> str:

@@ -20,7 +20,7 @@ from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.am3 import AdaptiveMixing, fit_mixing
 from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.names import UnknownName
-from fewshot_prod.prepare import HANDED, Prepared
+from fewshot_prod.prepare import HANDED, Prepared, columns_read
 from fewshot_prod.splits import Split
 
 BASE_GROUPS = 40  # products of each base class that AM3 is fitted to
@@ -110,12 +110,19 @@ class Pools:
         part: "novel", or "validation" to choose hyperparameters on.
 
     Raises:
-        CatalogError: if the encoder was trained on this catalog with some of the part's classes.
+        CatalogError: if the encoder was trained on this catalog with some of the part's classes, or sees nothing of
+            any product of the part.
     """
 
     def __init__(self, prepared: Prepared, catalog: Catalog, split: Split, part: str = "novel") -> None:
         self.prepared, self.catalog, self.split, self.part = prepared, catalog, split, part
         refuse_seen_classes(prepared.facts.get("seen"), catalog, split, part)
+        products, reads = split.select(catalog, part), columns_read(prepared.encoder)
+        if len(products) and not products.has(reads).any():
+            raise CatalogError(
+                f"this encoder reads {' and '.join(f'{name}s' for name in reads)}, and no {part} product of catalog "
+                f"{catalog.name!r} has one: choose another encoder"
+            )
         self._made: dict[str, Any] = {}
 
     def of(self, method: Any) -> Any:

@@ -82,14 +82,13 @@ def prepare_encoder(
 
     Raises:
         UnknownName: for an unknown recipe.
-        CatalogError: for a recipe with titles on a catalog that has none.
+        CatalogError: for a recipe with images or titles on a catalog that has none.
         CheckpointError: for a ``title_start`` that reads other tokens.
     """
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
     recipe = RECIPES[name]
-    if recipe.title and not catalog.frame["title"].notna().any():
-        raise CatalogError(f"recipe {name!r} reads titles, and no product of {catalog.name!r} has one: choose another")
+    refuse_unreadable(name, catalog)
     base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
     training = training_facts(name, catalog, base, validation, seed, overrides)
     folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
@@ -179,6 +178,20 @@ def prepare_encoder(
     for left in folder.glob("unfinished-*"):
         shutil.rmtree(left)
     return Prepared(encoder.eval(), facts)
+
+
+def columns_read(encoder: Recipe | ProductEncoder) -> list[str]:
+    """Which of a catalog's columns "image" and "title" an encoder reads."""
+    return [name for name in ("image", "title") if getattr(encoder, name) is not None]
+
+
+def refuse_unreadable(recipe: str, catalog: Catalog) -> None:
+    """Raise CatalogError if the recipe reads images, or titles, and no product of the catalog has one."""
+    for column in columns_read(RECIPES[recipe]):
+        if not catalog.has([column]).any():
+            raise CatalogError(
+                f"recipe {recipe!r} reads {column}s, and no product of {catalog.name!r} has one: choose another"
+            )
 
 
 def stage_options(recipe: Recipe, catalog: Catalog, overrides: dict[str, Any] | None) -> dict[str, Any]:

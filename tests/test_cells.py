@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from fewshot_prod.catalog import CatalogError, load_catalog
-from fewshot_prod.cells import Row, measure_table
+from fewshot_prod.cells import Row, measure_table, readable_rows
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
@@ -215,6 +216,29 @@ def test_a_recipe_with_titles_is_refused_on_a_catalog_without_any(tmp_path):
     catalog = load_catalog("synthetic", products_per_category=3, missing_titles=1.0)
     with pytest.raises(CatalogError, match="'gru' reads titles, and no product of 'synthetic' has one"):
         prepare_encoder("gru", catalog, default_split(catalog), 0, tmp_path, SMOKE)
+
+
+def without_pictures(catalog):
+    return replace(catalog, frame=catalog.frame.assign(image=None))
+
+
+def test_nothing_is_trained_or_measured_on_pictures_that_are_not_there(measured, catalog, tmp_path):
+    """Blanks would be trained on, and measured, as if they were pictures."""
+    blank, split = without_pictures(catalog), default_split(catalog)
+    with pytest.raises(CatalogError, match="'conv4' reads images, and no product of 'synthetic' has one"):
+        prepare_encoder("conv4", blank, split, 0, tmp_path, SMOKE)
+    with pytest.raises(CatalogError, match="catalog 'synthetic' has no images, and all that was to be measured reads"):
+        measure(blank, tmp_path)
+    assert not list(tmp_path.iterdir())
+    images = prepare_encoder("conv4", catalog, split, 0, measured, SMOKE)
+    with pytest.raises(CatalogError, match="reads images, and no novel product of catalog 'synthetic' has one"):
+        Pools(images, blank, split)
+
+    lines: list[str] = []
+    kept = readable_rows([*ROWS, Row("title", "gru", "nearest_centroid")], blank, lines.append)
+    assert [row.name for row in kept] == ["title"]
+    assert lines == ["catalog 'synthetic' has no images: 3 of 4 rows, which read images, are left out"]
+    assert readable_rows(ROWS, catalog, pytest.fail) == ROWS
 
 
 def test_training_sees_no_product_of_a_novel_class(measured, catalog):

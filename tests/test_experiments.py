@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -223,17 +224,22 @@ def test_adapting_to_a_table_with_mistakes(tmp_path):
 
 
 @pytest.fixture
-def adapt(tmp_path, monkeypatch, capsys):
-    """adapt_catalog.py in this process and in ``tmp_path``: exit code, what it prints, errors."""
+def run_here(tmp_path, monkeypatch, capsys):
+    """A script in this process and in ``tmp_path``: exit code, what it prints, errors."""
     monkeypatch.chdir(tmp_path)
 
-    def adapt(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["adapt_catalog.py", *arguments])
+    def run_here(script: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
         with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(ROOT / "experiments" / "adapt_catalog.py"), run_name="__main__")
+            runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
         return stop.value.code, *capsys.readouterr()
 
-    return adapt
+    return run_here
+
+
+@pytest.fixture
+def adapt(run_here):
+    return partial(run_here, "adapt_catalog.py")
 
 
 def write_titles(path: Path, words: list[str], count: int) -> None:
@@ -316,3 +322,19 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
         ]
         == 0
     )
+
+
+def test_a_table_of_titles_alone_is_answered_in_one_line(tmp_path, run_here):
+    """Tables leave rows of images out; what measures nothing else says so, before any training."""
+    words = ["apron", "basket", "candle", "drawer", "easel", "funnel", "goblet", "hammock", "inkwell", "jug"]
+    write_titles(tmp_path / "titles.csv", words, 10)
+    shop = ["--catalog", "table", "--root", "titles.csv"]
+    for script, answer in (
+        ("fig1_shots.py", "catalog 'table' has no images, and all that was to be measured reads images"),
+        ("table2b_missing.py", "catalog 'table' has no images: only where there are both"),
+        ("train_encoder.py", "recipe 'conv4' reads images, and no product of 'table' has one"),
+        ("train_classifier.py", "recipe 'conv4_gru' reads images, and no product of 'table' has one"),
+    ):
+        code, out, error = run_here(script, *shop, "--smoke")
+        assert code == 2 and error.startswith("error: ") and error.count("\n") == 1 and answer in error, error
+        assert "training" not in out
