@@ -75,7 +75,7 @@ def main(args: Args) -> int:
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
     from fewshot_prod.plots import confusion_matrix, save_figure
-    from fewshot_prod.prepare import refuse_unreadable, untrained
+    from fewshot_prod.prepare import lacking_words, refuse_unreadable, untrained
     from fewshot_prod.pretrain import pretrain
     from fewshot_prod.provenance import commit, device_name, versions
     from fewshot_prod.recipes import RECIPES
@@ -109,6 +109,9 @@ def main(args: Args) -> int:
     print(
         f"{len(train)} products to train on, {len(measured)} of {args.part}; {shared} are near-duplicates across both"
     )
+
+    if blind := lacking_words(recipe, catalog):
+        print(blind)
 
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)

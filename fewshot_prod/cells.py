@@ -20,7 +20,7 @@ from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, episode_products, episode_sampler, hyperparameters
-from fewshot_prod.prepare import columns_read, prepare_encoder
+from fewshot_prod.prepare import columns_read, lacking_words, prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import (
@@ -130,6 +130,8 @@ def measure_table(
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
+                    if blind := lacking_words(prepared.encoder, split.select(catalog, part)):
+                        report(f"{row.recipe}, {part} classes: {blind}")
                     history = history_record(row.recipe, pools[row.recipe], seed)
                     asked.add(cell_key(history))
                     if history["rows"] and cell_key(history) not in done:
@@ -287,22 +289,25 @@ def measure_cell(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Record, np.ndarray]:
     """The record of a ``planned`` cell, and its accuracies by episode, float64 (n,)."""
-    both: dict[str, float] = {}
+    more: dict[str, Any] = {}
     if setting.n_way == BASE_NOVEL:
         if method.needs != "features":
             raise ValueError(f"{planned['method']} changes the encoder: base and novel classes are for feature methods")
         shown = pool.with_base(setting), sampler
         if setting.calibrated:
             method = pool.calibrated(method, setting, planned["episode_seed"])
-            both["base_penalty"] = method.penalty
+            more["base_penalty"] = method.penalty
     else:
         shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
     scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)
     mean, half = mean_ci95(scores.accuracy)
     if scores.sides is not None:
         for side, values in zip(("base", "novel"), scores.sides.T, strict=True):
-            both[f"{side}_accuracy"], both[f"{side}_ci95"] = mean_ci95(values)
-    names = episode_products(pool.catalog, pool.split, setting, pool.part).categories
+            more[f"{side}_accuracy"], more[f"{side}_ci95"] = mean_ci95(values)
+    products = episode_products(pool.catalog, pool.split, setting, pool.part)
+    names, there = products.categories, products.has(columns_read(pool.prepared.encoder))
+    if not there.all():
+        more["lacking"] = {"products": int((~there).sum()), "of": len(products)}
     record = measured(
         planned,
         accuracy=mean,
@@ -315,7 +320,7 @@ def measure_cell(
         eval_seconds=scores.seconds,
         device=device_name(),
     )
-    return record | both, scores.accuracy
+    return record | more, scores.accuracy
 
 
 def heartbeat(where: str, report: Callable[[str], None], every: float = 20.0) -> Callable[[int, int], None]:

@@ -103,13 +103,15 @@ def evaluate_checkpoint(
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
     from fewshot_prod.pools import Pools, Setting, episode_sampler
-    from fewshot_prod.prepare import Prepared
+    from fewshot_prod.prepare import Prepared, lacking_words
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = pools.build(method, **({"parts": adapt} if adapt else {}))
     n = episodes if built.needs == "features" else min(episodes, episodes_adapting)
     print(f"{checkpoint}: trained on {pools.prepared.facts['pretrained_on'] or 'nothing'}; catalog {catalog.name}")
+    if blind := lacking_words(pools.prepared.encoder, split.select(catalog, "novel")):
+        print(f"{checkpoint}: {blind}")
     kind = "transductive" if built.transductive else "inductive"
     print(f"{method}, {kind}, norm {getattr(built, 'norm', 'frozen')}, novel classes of {split.name}, {n:,} episodes")
     for way in ways:

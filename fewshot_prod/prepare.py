@@ -137,7 +137,8 @@ def prepare_encoder(
         facts |= {k: facts[k] + one.facts[k] for k in ("images_seen", "train_seconds")}
     if recipe.stage != "none":
         facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
-        report(f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes")
+        told = f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes"
+        report(f"{told}; {blind}" if (blind := lacking_words(encoder, base)) else told)
         base_inputs, validation_inputs = inputs(base), inputs(validation)
         # A run that was stopped under other settings must not stand in this one's way.
         unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
@@ -183,6 +184,16 @@ def prepare_encoder(
 def columns_read(encoder: Recipe | ProductEncoder) -> list[str]:
     """Which of a catalog's columns "image" and "title" an encoder reads."""
     return [name for name in ("image", "title") if getattr(encoder, name) is not None]
+
+
+def lacking_words(encoder: Recipe | ProductEncoder, products: Catalog) -> str:
+    """How many products have nothing that the encoder reads, in words; "" if all have something.
+
+    They stay, in training and in episodes, so that all encoders are measured on the same ones.
+    """
+    reads = columns_read(encoder)
+    n = int((~products.has(reads)).sum())
+    return f"{n:,} of {len(products):,} products have no {' or '.join(reads)}: it sees nothing of them" if n else ""
 
 
 def refuse_unreadable(recipe: str, catalog: Catalog) -> None:

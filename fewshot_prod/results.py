@@ -30,6 +30,7 @@ RESULT_VERSION = 1
 OUTCOMES = {
     *("accuracy", "ci95", "macro_precision", "macro_recall", "macro_f1", "skipped", "mean"),
     *("base_accuracy", "base_ci95", "novel_accuracy", "novel_ci95", "base_penalty"),
+    "lacking",  # {"products": n, "of": N}: how many have nothing that the encoder reads, where there are any
     *("weighted_precision", "weighted_recall", "weighted_f1", "top_5", "parent_accuracy"),
     *("train_seconds", "eval_seconds", "commit", "versions", "device"),
 }

@@ -17,7 +17,7 @@ from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
-from fewshot_prod.prepare import Prepared, prepare_encoder, take_over
+from fewshot_prod.prepare import Prepared, lacking_words, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
 from fewshot_prod.results import ResultsError, append_record, cell_key, read_records
 from fewshot_prod.splits import default_split, random_split, read_split
@@ -239,6 +239,20 @@ def test_nothing_is_trained_or_measured_on_pictures_that_are_not_there(measured,
     assert [row.name for row in kept] == ["title"]
     assert lines == ["catalog 'synthetic' has no images: 3 of 4 rows, which read images, are left out"]
     assert readable_rows(ROWS, catalog, pytest.fail) == ROWS
+
+
+def test_products_without_what_an_encoder_reads_are_told_and_stay_in_the_episodes(catalog, tmp_path):
+    split = default_split(catalog)
+    some = load_catalog("synthetic", products_per_category=8, missing_images=0.125)
+    _, lines = measure(some, tmp_path, ROWS[:1])
+    told = {part: split.select(some, part).frame["image"].isna().sum() for part in ("base", "novel")}
+    sizes = {part: len(split.select(some, part)) for part in told}
+    words = {p: f"{told[p]} of {sizes[p]:,} products have no image: it sees nothing of them" for p in told}
+    assert lines[0] == f"training conv4, seed 0, on {sizes['base']} products of 52 base classes; {words['base']}"
+    assert f"conv4, novel classes: {words['novel']}" in lines
+    cells = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "cell"]
+    assert [r["lacking"] for r in cells] == [{"products": told["novel"], "of": sizes["novel"]}] * 2
+    assert lacking_words(RECIPES["conv4_gru"], some) == ""  # a title is something
 
 
 def test_training_sees_no_product_of_a_novel_class(measured, catalog):

@@ -7,7 +7,7 @@ import pytest
 from fewshot_prod import pages
 from fewshot_prod.grouping import METHOD_ORDER, current
 from fewshot_prod.reproduction import minutes, reproduction_table
-from fewshot_prod.results import RESULT_VERSION, append_record, cell, difference, measured, training_history
+from fewshot_prod.results import RESULT_VERSION, append_record, cell, cell_key, difference, measured, training_history
 from fewshot_prod.tables import IMAGENET, MASKED, differences_table, methods_table, seconds_table
 
 
@@ -93,6 +93,15 @@ def test_what_methods_may_differ_in_is_told_with_each_row():
     assert rows_of(table)[0][2:] == ["norm", "transductive", "pretrained on", "images seen"]
     assert rows_of(table)[3][2:] == ["batch", "transductive", "ImageNet", "50,000"]
     assert IMAGENET.format(names="conv4") in table and "ImageNet" not in methods_table(cells[:1])
+
+
+def test_products_that_a_row_sees_nothing_of_stand_under_the_table():
+    blind = record(0.6) | {"lacking": {"products": 138, "of": 1624}}
+    assert cell_key(blind) == cell_key(record(0.6))  # a cell that was measured before stays measured
+    table = methods_table([blind, record(0.7, n_shot=20) | {"lacking": blind["lacking"]}])
+    told = "138 of 1,624 products have no image: rows of images alone see nothing of them, labelled or queried."
+    assert table.endswith(f"\n{told}\n") and table.count(told) == 1
+    assert "products have no" not in methods_table([record(0.6)])
 
 
 def test_skipped_classes_stand_under_the_table():
