@@ -130,6 +130,14 @@ def test_episodes_on_features_train_all_but_the_image_part(tmp_path):
     assert all(p.requires_grad for p in trained.encoder.parameters())
 
 
+def test_no_products_have_no_features(tmp_path):
+    """As of validation classes, where a small catalog has none to spare."""
+    encoder, nothing = build("concat"), products()[0][torch.arange(0)]
+    assert embed(encoder, nothing).shape == (0, encoder.feature_dim)
+    instead = cached(nothing, encoder, tmp_path)
+    assert len(instead) == 0 and instead.image_features.shape == (0, encoder.image.feature_dim)
+
+
 def test_regions_are_not_cached():
     encoder, (inputs, _) = build("co_attention"), products()
     with pytest.raises(ValueError, match="regions"):
