@@ -112,7 +112,8 @@ class MeasureArgs:
             name, folder: of the results file, unless ``self.results`` names it; a smoke run's lies in runs/smoke.
 
         Returns:
-            The results file, and the script's exit code: 1 if a cell failed.
+            The results file, and the script's exit code: 1 if a cell failed. Where no cell is in the file, it stops
+            the script with that code.
 
         Raises:
             UnknownName: for a row that there is not.
@@ -120,6 +121,7 @@ class MeasureArgs:
         """
         from fewshot_prod.cells import choose_rows, measure_table
         from fewshot_prod.recipes import SMOKE
+        from fewshot_prod.results import read_records
 
         runs, seeds, episodes, adapting = self.runs, self.seeds, self.episodes, self.episodes_adapting
         if self.smoke:
@@ -142,8 +144,8 @@ class MeasureArgs:
             part=part,
             overrides=SMOKE if self.smoke else None,
         )
-        if not results.exists():  # why nothing could be measured stands above
-            sys.exit(1)
+        if not results.exists() or not any(record["kind"] == "cell" for record in read_records(results)):
+            sys.exit(f"nothing was measured into {results}: why stands above")
         return results, 1 if failures else 0
 
 

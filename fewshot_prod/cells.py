@@ -106,11 +106,12 @@ def measure_table(
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
         ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
-        CatalogError: if every row reads what no product has, likewise.
+        CatalogError: if every row reads what no product has, or no setting is possible, likewise.
     """
     for row in rows:
         check_row(row)
     rows = readable_rows(rows, catalog, report)
+    samplers, impossible = episode_samplers(catalog, split, settings, episode_seed, part)
     episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
     earlier = read_records(results) if results.exists() else []
     place = {"experiment": experiment, "catalog": catalog.name, "split": split_name(split, part)}
@@ -126,6 +127,11 @@ def measure_table(
         cells: dict[tuple[str, Setting], Record] = {}
         pools: dict[str, Pools] = {}
         for row in rows:
+            if all(row.n_ways and setting.n_way not in row.n_ways for setting in samplers):
+                way = " or ".join(map(str, row.n_ways))
+                report(f"seed {seed}  {row.name}: not possible here: it is measured {way}-way alone")
+                count += len(settings)
+                continue
             try:
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
@@ -148,10 +154,8 @@ def measure_table(
                 if (row.n_ways and setting.n_way not in row.n_ways) or (setting.missing and alone):
                     continue  # products keep the last modality that they have
                 where = f"[{count}/{total}] seed {seed}  {row.name}  {setting}"
-                try:
-                    sampler = episode_sampler(catalog, split, setting, episode_seed, part)
-                except ValueError as error:
-                    report(f"{where}: not possible here: {error}")
+                if setting in impossible:
+                    report(f"{where}: not possible here: {impossible[setting]}")
                     continue
                 planned = describe(experiment, row, setting, method, pool, seed, episodes[method.needs], episode_seed)
                 key = cell_key(planned)
@@ -161,6 +165,7 @@ def measure_table(
                     report(f"{where}: done before")
                     continue
                 try:
+                    sampler = samplers[setting]
                     record, accuracy = measure_cell(planned, method, pool, setting, sampler, heartbeat(where, report))
                     whole = None if setting.n_way == BASE_NOVEL else sampler.n_way * sampler.n_query
                     save_episode_accuracy(episodes_folder, key, accuracy, whole)
@@ -219,6 +224,28 @@ def readable_rows(rows: Sequence[Row], catalog: Catalog, report: Callable[[str],
         if len(kept) < len(rows):
             report(f"{lacking}: {len(rows) - len(kept)} of {len(rows)} rows, which read {column}s, are left out")
     return kept
+
+
+def episode_samplers(
+    catalog: Catalog, split: Split, settings: Sequence[Setting], seed: int, part: str
+) -> tuple[dict[Setting, EpisodeSampler | BaseNovelSampler], dict[Setting, str]]:
+    """A sampler for each setting that the part's categories are enough for, and why the others are not possible.
+
+    Raises:
+        CatalogError: if none is possible.
+    """
+    samplers, impossible = {}, {}
+    for setting in settings:
+        try:
+            samplers[setting] = episode_sampler(catalog, split, setting, seed, part)
+            if setting.calibrated:  # on these classes
+                episode_sampler(catalog, split, setting, seed, "validation")
+        except ValueError as error:
+            samplers.pop(setting, None)
+            impossible[setting] = str(error)
+    if not samplers:
+        raise CatalogError(f"nothing can be measured: {'; '.join(dict.fromkeys(impossible.values())) or 'no settings'}")
+    return samplers, impossible
 
 
 def split_name(split: Split, part: str) -> str:

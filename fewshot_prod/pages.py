@@ -105,6 +105,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
         about = f"{attention[0]['split']}, {attention[0]['encoder']}"
         return {stem: partial(modality_weights, shares, [r["category"] for r in attention], about=about)}
     if stem.startswith("fig"):
+        if not current(records, "cell"):
+            return {}
         draw = accuracy_vs_adaptation_steps if stem.startswith("fig2") else accuracy_vs_shots
         return {stem: partial(draw, records)}
     if stem.startswith("table2b"):

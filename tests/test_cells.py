@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from fewshot_prod.base_novel import BASE_NOVEL, hold_out_base
 from fewshot_prod.catalog import CatalogError, load_catalog
-from fewshot_prod.cells import Row, measure_table, readable_rows
+from fewshot_prod.cells import Row, episode_samplers, measure_table, readable_rows
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
@@ -171,11 +172,30 @@ def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
 
 def test_a_setting_that_does_not_fit_is_reported_not_failed(measured, catalog):
     lines: list[str] = []
-    failures = measure_table(
-        "test", ROWS[:1], [Setting(5, 7, 3)], catalog=catalog, split=default_split(catalog), seeds=(0,),
-        results=measured / "other.jsonl", runs=measured, overrides=SMOKE, report=lines.append,
-    )  # fmt: skip
+    options = {"catalog": catalog, "split": default_split(catalog), "seeds": (0,), "overrides": SMOKE}
+    options |= {"results": measured / "other.jsonl", "n_episodes": 5, "report": lines.append}
+    failures = measure_table("test", ROWS[:1], [Setting(5, 7, 3), Setting(5, 1, 3)], runs=measured, **options)
     assert failures == [] and "not possible here" in lines[0] and "lower n_way, n_shot or n_query" in lines[0]
+    assert lines[-1].startswith("1 cells measured")
+
+
+def test_where_no_setting_fits_nothing_is_trained(catalog, tmp_path):
+    few = replace(split := default_split(catalog), novel=split.novel[:2], validation=())
+    options = {"catalog": catalog, "split": few, "seeds": (0,), "overrides": SMOKE, "results": tmp_path / "r.jsonl"}
+    options |= {"runs": tmp_path, "n_episodes": 5, "n_episodes_adapting": 2}
+    reasons = "nothing can be measured: .*but n_way is 5.*; .*but n_way is all"
+    with pytest.raises(CatalogError, match=reasons):
+        measure_table("test", ROWS, [Setting(5, 1, 3), Setting("all", 7, 3)], report=pytest.fail, **options)
+    assert not list(tmp_path.iterdir())
+    lines: list[str] = []  # the last row is measured 5-way alone
+    assert measure_table("test", ROWS[2:], [Setting("all", 1, 3)], report=lines.append, **options) == []
+    assert lines[0] == "seed 0  tuned: not possible here: it is measured 5-way alone"
+    assert not any("training" in line for line in lines)
+
+    held = hold_out_base(catalog, few, least=3)
+    both = [Setting(BASE_NOVEL, 1, 2, base_shots=3, calibrated=calibrated) for calibrated in (False, True)]
+    samplers, impossible = episode_samplers(held, few, both, 0, "novel")
+    assert list(samplers) == both[:1] and list(impossible) == both[1:]  # there is nothing to calibrate on
 
 
 def test_support_and_query_may_come_from_two_parts_of_the_catalog(catalog, tmp_path):
