@@ -85,7 +85,17 @@ def episode_products(catalog: Catalog, split: Split, setting: Setting, part: str
 def episode_sampler(
     catalog: Catalog, split: Split, setting: Setting, seed: int, part: str = "novel"
 ) -> EpisodeSampler | BaseNovelSampler:
-    """Episodes over the :func:`episode_products`; see :class:`EpisodeSampler` for errors."""
+    """Episodes over the :func:`episode_products`.
+
+    Raises:
+        ValueError: if the split has too few classes in that part, and as :class:`EpisodeSampler` does.
+    """
+    classes, needed = len(getattr(split, part)), 2 if isinstance(setting.n_way, str) else setting.n_way
+    if classes < needed:
+        raise ValueError(
+            f"{needed}-way episodes need as many {part} classes, and split {split.name!r} has {classes}: hold out more "
+            "with `fewshot-prod split` and name its file with --split"
+        )
     products = episode_products(catalog, split, setting, part)
     if setting.n_way == BASE_NOVEL:
         sizes = {"base_shots": setting.base_shots, "n_shot": setting.n_shot, "n_query": setting.n_query}

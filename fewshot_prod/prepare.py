@@ -155,6 +155,8 @@ def prepare_encoder(
 
         if recipe.stage == "pretrain":  # a small catalog is one batch
             options |= {"batch_size": min(options["batch_size"], len(base))}
+        else:  # and episodes are of the classes that there are
+            options |= {"n_way": min(options.get("n_way", 5), len(base.categories))}
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(
             encoder,

@@ -140,7 +140,10 @@ def _split_path(path_or_name: str | Path) -> Path:
 
 
 def default_split(catalog: Catalog) -> Split:
-    """The split that stands for a catalog in the tables; for a catalog of one's own a random third held out.
+    """The split that stands for a catalog in the tables; for a catalog of one's own a random one.
+
+    A fifth of the categories is novel, but at least five, for 5-way episodes, or half of them where they are fewer than
+    ten; :func:`validation_size` says how many choose among epochs.
 
     Raises:
         CatalogError: if the catalog has too few categories to hold some out.
@@ -149,10 +152,12 @@ def default_split(catalog: Catalog) -> Split:
         split = read_split(DEFAULT_SPLITS[catalog.name])
         if set(split.novel) <= set(catalog.categories):  # else its categories are in another language
             return split
-    n = len(catalog.categories)
     sizes = sorted(category_groups(catalog).values())
     # Ten products let an episode have a few shots and queries; a catalog with smaller categories takes what it has.
-    return random_split(catalog, 0, n_novel=n // 5, n_validation=validation_size(n), min_groups=min(10, sizes[n // 2]))
+    least = min(10, sizes[len(sizes) // 2])
+    n = sum(size >= least for size in sizes)
+    n_novel = max(n // 5, min(5, n // 2))
+    return random_split(catalog, 0, n_novel=n_novel, n_validation=validation_size(n), min_groups=least)
 
 
 def pretraining_split(catalog: Catalog, seed: int) -> Split:

@@ -183,7 +183,7 @@ def test_where_no_setting_fits_nothing_is_trained(catalog, tmp_path):
     few = replace(split := default_split(catalog), novel=split.novel[:2], validation=())
     options = {"catalog": catalog, "split": few, "seeds": (0,), "overrides": SMOKE, "results": tmp_path / "r.jsonl"}
     options |= {"runs": tmp_path, "n_episodes": 5, "n_episodes_adapting": 2}
-    reasons = "nothing can be measured: .*but n_way is 5.*; .*but n_way is all"
+    reasons = "nothing can be measured: .*5-way episodes need as many novel classes.*; .*but n_way is all"
     with pytest.raises(CatalogError, match=reasons):
         measure_table("test", ROWS, [Setting(5, 1, 3), Setting("all", 7, 3)], report=pytest.fail, **options)
     assert not list(tmp_path.iterdir())
@@ -223,6 +223,13 @@ def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
     changed = prepare_encoder("conv4", catalog, split, 0, measured, {"pretrain": {"epochs": 2}}, lines.append)
     assert "its settings or data have changed" in lines[0]
     assert encoder_hash(changed.encoder) != encoder_hash(again.encoder)
+
+
+def test_episodes_of_training_are_of_the_classes_that_there_are(catalog, tmp_path):
+    split = default_split(catalog)
+    few = replace(split, base=split.base[:3], validation=())
+    facts = prepare_encoder("conv4_prototypical", catalog, few, 0, tmp_path, SMOKE, lambda line: None).facts
+    assert facts["images_seen"] == 24 + 2 * 3 * (1 + 2)  # an epoch of conv4, two episodes
 
 
 def test_an_encoder_that_is_there_needs_no_start(measured, catalog, tmp_path):

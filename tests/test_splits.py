@@ -174,14 +174,24 @@ def test_too_few_categories_say_what_to_lower():
 
 def test_a_users_categories_are_not_given_away_for_nothing():
     """One validation class cannot choose an epoch, so that 15 categories are all learned from."""
+    smallest = {n: sum(i + 1 >= min(10, n // 2 + 1) for i in range(n)) for n in (15, 26)}
+    assert smallest == {15: 8, 26: 17}  # categories that are large enough to take part
     assert default_split(make_catalog(15)).validation == ()
-    assert len(default_split(make_catalog(16)).validation) == 2
+    assert len(default_split(make_catalog(26)).validation) == 2
     for n, n_validation in ((16, 0), (17, 2)):  # c00 has one group
         split = pretraining_split(make_catalog(n), 0)
         assert (len(split.base), len(split.validation), split.novel) == (n - 1 - n_validation, n_validation, ())
         assert split.unnamed_categories(make_catalog(n)) == ("c00",)
     with pytest.raises(CatalogError, match="1 of the 2 categories of catalog 'shop' to pretrain on"):
         pretraining_split(make_catalog(2), 0)
+
+
+@pytest.mark.parametrize(("n", "novel"), [(2, 1), (6, 3), (9, 4), (10, 5), (24, 5), (25, 5), (40, 8)])
+def test_enough_of_a_users_categories_are_held_out_for_5_way_episodes(n, novel):
+    """A fifth of 24 categories, four, would make no 5-way episode."""
+    catalog = make_catalog(n + 9)
+    split = default_split(catalog.take_categories(catalog.categories[9:]))  # those of ten groups and more
+    assert len(split.novel) == novel and len(split.base) >= novel
 
 
 def test_sizes_count_groups_not_products():
