@@ -70,9 +70,10 @@ def main(args: Args) -> int:
     from fewshot_prod.results import read_records
     from fewshot_prod.splits import PARTS
 
-    catalog, split = CatalogArgs("omniglot", args.root, split=args.split).load()
+    catalog, split = CatalogArgs("omniglot", args.root, split=args.split).read()
     if args.cells.smoke:
         split = replace(split, **{part: getattr(split, part)[:80] for part in PARTS})
+    split.check_names(catalog)
     settings = [Setting(way, shot) for way, shot in SETTINGS]
     results, code = args.cells.measure("omniglot", table_rows(), settings, catalog, split, name=split.name)
     print(beside_published(read_records(results)))

@@ -61,7 +61,24 @@ class CatalogArgs:
     """A name in data/splits/ or a path; default the catalog's own."""
 
     def load(self) -> tuple[Catalog, Split]:
-        """The catalog and its split; Omniglot with rotations as further classes, as its published numbers have it."""
+        """The catalog and its split; how many of its categories the split does not name is printed.
+
+        Raises:
+            CatalogError: if either cannot be read, or they do not fit: the split names a category that the catalog does
+                not have, or deals a parent to two sides where its rule says not to.
+        """
+        from fewshot_prod.names import first_few
+
+        catalog, split = self.read()
+        split.check_names(catalog)
+        split.check_parents(catalog)
+        if unnamed := split.unnamed_categories(catalog):
+            n = f"{len(unnamed)} of {len(catalog.categories)}"
+            print(f"{n} categories take no part, not being in split {split.name}: {first_few(unnamed)}")
+        return catalog, split
+
+    def read(self) -> tuple[Catalog, Split]:
+        """Both as they are; Omniglot with rotations as further classes, as its published numbers have it."""
         from fewshot_prod.catalog import load_catalog
         from fewshot_prod.splits import default_split, read_split, with_rotations
 

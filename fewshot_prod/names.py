@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+
+def first_few(names: Sequence[str], n: int = 3) -> str:
+    """The first of some names, for a message.
+
+    Example:
+        >>> first_few(["bed", "desk"]), first_few(["bed", "desk", "mug", "pan"])
+        ('bed, desk', 'bed, desk, mug, ...')
+    """
+    return ", ".join([*names[:n], *(["..."] if len(names) > n else [])])
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

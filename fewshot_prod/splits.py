@@ -13,7 +13,7 @@ import numpy as np
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.catalog import HELD_OUT
 from fewshot_prod.catalog.omniglot import ROTATIONS, rotated_name
-from fewshot_prod.names import unknown_name
+from fewshot_prod.names import first_few, unknown_name
 
 PARTS = ("base", "validation", "novel")
 DEFAULT_SPLITS = {
@@ -69,8 +69,9 @@ class Split:
         """The products of the base, validation or novel categories; of base ones without what is held out.
 
         Raises:
-            ValueError: if ``part`` is none of these, or parents are shared where the rule says they are not.
-            CatalogError: if the catalog lacks a category of the split.
+            ValueError: if ``part`` is none of these.
+            CatalogError: if the catalog lacks a category of the split, or parents are shared where the rule says they
+                are not.
         """
         if part not in PARTS:
             raise ValueError(f"part={part!r} is not one of {', '.join(PARTS)}")
@@ -80,8 +81,21 @@ class Split:
             return chosen.take(~chosen.frame[HELD_OUT].to_numpy(bool))
         return chosen
 
+    def check_names(self, catalog: Catalog) -> None:
+        """Raise CatalogError if the split names a category that the catalog does not have."""
+        known = set(catalog.categories)
+        for part in PARTS:
+            unknown = [name for name in getattr(self, part) if name not in known]
+            if unknown:
+                empty = sorted(set(unknown) & set(catalog.emptied))
+                why = f" (all rows of {first_few(empty)} were left out)" if empty else ""
+                raise CatalogError(
+                    f"{len(unknown)} {part} categories of split {self.name!r} are not in catalog {catalog.name!r}: "
+                    f"{first_few(unknown)}{why}; correct the split file, or make one with `fewshot-prod split`"
+                )
+
     def check_parents(self, catalog: Catalog) -> None:
-        """Raise ValueError if the rule holds out whole parents and the catalog shows one on two sides."""
+        """Raise CatalogError if the rule holds out whole parents and the catalog shows one on two sides."""
         if not self.holds_out_parents:
             return
         parents = category_parents(catalog)
@@ -90,7 +104,7 @@ class Split:
             for name in getattr(self, part):
                 parent = parents.get(name)
                 if parent is not None and side.setdefault(parent, part) != part:
-                    raise ValueError(
+                    raise CatalogError(
                         f"split {self.name!r} holds out whole parents, but {parent!r} has categories in both "
                         f"{side[parent]} and {part} (there {name!r}); deal it to one side"
                     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import runpy
 import subprocess
@@ -338,3 +339,19 @@ def test_a_table_of_titles_alone_is_answered_in_one_line(tmp_path, run_here):
         code, out, error = run_here(script, *shop, "--smoke")
         assert code == 2 and error.startswith("error: ") and error.count("\n") == 1 and answer in error, error
         assert "training" not in out
+
+
+def test_a_split_file_is_held_against_the_catalog_before_anything_else(tmp_path, run_here):
+    words = ["apron", "basket", "candle", "drawer", "easel", "funnel", "goblet", "hammock"]
+    write_titles(tmp_path / "titles.csv", words, 8)
+    split = {"catalog": "table", "level": "category", "rule": "by hand", "validation": []}
+    split |= {"base": words[:2], "novel": words[6:]}
+    (tmp_path / "short.json").write_text(json.dumps(split))
+    (tmp_path / "ghost.json").write_text(json.dumps(split | {"novel": ["ghost", *words[6:]]}))
+    train = ["train_encoder.py", "--catalog", "table", "--root", "titles.csv", "--recipe", "gru", "--smoke", "--split"]
+    code, out, error = run_here(*train, "short.json")
+    assert code == 0, error
+    assert "4 of 8 categories take no part, not being in split short: candle, drawer, easel, ...\n" in out
+    code, out, error = run_here(*train, "ghost.json")
+    assert code == 2 and out == "" and error.count("\n") == 1
+    assert "1 novel categories of split 'ghost' are not in catalog 'table': ghost;" in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,16 @@ def test_select_and_what_takes_no_part():
         split.select(catalog, "train")
     with pytest.raises(CatalogError, match=r"has no categories \['c77'\]"):
         make_split(novel=("c77",)).select(catalog, "novel")
+
+
+@pytest.mark.parametrize("part", ["base", "validation", "novel"])
+def test_a_name_that_the_catalog_has_not_is_told_with_its_part(part):
+    catalog = replace(make_catalog(6), emptied=("gone",))
+    make_split().check_names(catalog)
+    wrong = make_split(**{part: (*getattr(make_split(), part), "ghost", "gone")})
+    named = rf"2 {part} categories of split 's' are not in catalog 'shop': ghost, gone \(all rows of gone were left"
+    with pytest.raises(CatalogError, match=named):
+        wrong.check_names(catalog)
 
 
 def test_parents_are_disjoint_where_the_rule_says_so():
