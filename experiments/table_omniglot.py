@@ -38,6 +38,8 @@ class Args:
     """Omniglot's folder; default $FEWSHOT_PROD_DATA/omniglot, else data/omniglot."""
     split: Literal["omniglot_vinyals", "omniglot_official"] = "omniglot_vinyals"
     """Vinyals' characters, or the published background and evaluation alphabets."""
+    strict: bool = False
+    """Stop at the first bad drawing instead of leaving bad ones out and reporting them."""
     cells: Measure = field(default_factory=lambda: MeasureArgs(episodes_adapting=600))
     """How much is measured."""
 
@@ -70,7 +72,7 @@ def main(args: Args) -> int:
     from fewshot_prod.results import read_records
     from fewshot_prod.splits import PARTS
 
-    catalog, split = CatalogArgs("omniglot", args.root, split=args.split).read()
+    catalog, split = CatalogArgs("omniglot", args.root, split=args.split, strict=args.strict).read()
     if args.cells.smoke:
         split = replace(split, **{part: getattr(split, part)[:80] for part in PARTS})
     split.check_names(catalog)

@@ -33,6 +33,8 @@ class Args:
     """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
     columns: Columns = field(default_factory=Columns)
     """Names of a table's columns."""
+    strict: bool = False
+    """Stop at the first bad row instead of leaving bad rows out and reporting them."""
     part: Literal["validation", "test"] = "test"
     """What to measure on: validation while options are being chosen, test once they are."""
     refit: bool = False
@@ -91,7 +93,7 @@ def main(args: Args) -> int:
         print("error: --refit trains on the validation part: measure on --part test", file=sys.stderr)
         return 2
     few = {"products_per_category": 12} if args.smoke and args.catalog == "synthetic" else {}
-    catalog = load_catalog(args.catalog, args.root, **args.columns.options(), **few)
+    catalog = load_catalog(args.catalog, args.root, strict=args.strict, **args.columns.options(), **few)
     refuse_unreadable(args.recipe, catalog)
     print(summary(catalog))
     runs, results = args.runs, args.results

@@ -59,6 +59,8 @@ class CatalogArgs:
     """Names of a table's columns."""
     split: str | None = None
     """A name in data/splits/ or a path; default the catalog's own."""
+    strict: bool = False
+    """Stop at the first bad row instead of leaving bad rows out and reporting them."""
 
     def load(self) -> tuple[Catalog, Split]:
         """The catalog and its split; how many of its categories the split does not name is printed.
@@ -84,7 +86,7 @@ class CatalogArgs:
 
         turned = self.catalog == "omniglot"
         options = {"rotations": True} if turned else self.columns.options()
-        catalog = load_catalog(self.catalog, self.root, **options)
+        catalog = load_catalog(self.catalog, self.root, strict=self.strict, **options)
         split = read_split(self.split) if self.split else default_split(catalog)
         return catalog, with_rotations(split) if turned else split
 

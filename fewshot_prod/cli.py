@@ -49,6 +49,7 @@ def make_split(
     validation: int = 10,
     min_groups: int = 20,
     seed: int = 0,
+    strict: bool = False,
     columns: Columns = Columns(),
 ) -> None:
     """Deal a catalog's categories into base, validation and novel ones, and write them down as JSON.
@@ -62,13 +63,14 @@ def make_split(
         validation: Validation categories.
         min_groups: Categories with fewer different products take no part.
         seed: Of the shuffle.
+        strict: Stop at the first bad row.
         columns: Names of a table's columns.
     """
     from fewshot_prod import splits
     from fewshot_prod.catalog import load_catalog
 
     deal = {"random": splits.random_split, "tail": splits.tail_split, "parent": splits.parent_split}[kind]
-    split = deal(load_catalog(catalog, root, **columns.options()), seed, novel, validation, min_groups)
+    split = deal(load_catalog(catalog, root, strict=strict, **columns.options()), seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
 

@@ -355,3 +355,17 @@ def test_a_split_file_is_held_against_the_catalog_before_anything_else(tmp_path,
     code, out, error = run_here(*train, "ghost.json")
     assert code == 2 and out == "" and error.count("\n") == 1
     assert "1 novel categories of split 'ghost' are not in catalog 'table': ghost;" in error
+
+
+def test_strict_stops_every_script_at_the_first_bad_row(tmp_path, run_here, monkeypatch, capsys):
+    write_titles(tmp_path / "titles.csv", ["apron", "basket", "candle"], 4)
+    with (tmp_path / "titles.csv").open("a") as file:
+        file.write(",drawer\n")
+    told = "titles.csv:14: nothing to see: neither a title nor an image"
+    shop = ["--catalog", "table", "--root", "titles.csv", "--strict"]
+    for script in ("table1_methods.py", "train_encoder.py", "train_classifier.py"):
+        code, out, error = run_here(script, *shop, "--smoke")
+        assert code == 2 and out == "" and told in error, error
+    for command in (["split", "out.json"], ["evaluate", str(SHIPPED)]):
+        monkeypatch.setattr(sys, "argv", ["fewshot-prod", *command, *shop])
+        assert main() == 2 and told in capsys.readouterr().err
