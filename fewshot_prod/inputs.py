@@ -69,7 +69,7 @@ class ProductInputs:
         return ProductInputs(*(None if a is None else torch.cat([a, b]) for a, b in pairs))
 
     def to(self, device: torch.device | str) -> ProductInputs:
-        return ProductInputs(*(None if t is None else t.to(device, non_blocking=True) for t in self._fields()))
+        return ProductInputs(*(None if t is None else t.to(device) for t in self._fields()))
 
     def _fields(self) -> tuple[Tensor | None, ...]:
         return (self.images, self.has_image, self.tokens, self.lengths, self.attributes, self.image_features)
