@@ -74,6 +74,11 @@ class ProductEncoder(nn.Module):
         return "+".join(name for name in MODALITIES if getattr(self, name) is not None)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
     def pretrained_on(self) -> list[str]:
         """What the parts that come with weights were trained on, as they come."""
         return [part.pretrained_on for part in self.children() if hasattr(part, "pretrained_on")]
