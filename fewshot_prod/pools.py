@@ -91,7 +91,7 @@ class Pools:
         self._made: dict[str, Any] = {}
 
     def of(self, method: Any) -> Any:
-        """What ``method`` needs: float32 features (N, D) where the encoder, and with it its head, is; or ProductInputs."""
+        """What ``method`` needs: float32 features (N, D), where the encoder and its head are, or ProductInputs."""
         if method.needs == "features":
             return self.features().to(self.prepared.encoder.device)
         parts = getattr(method, "parts", None)

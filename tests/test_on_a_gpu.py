@@ -1,5 +1,7 @@
-"""Nothing stays behind when encoders and features are on a GPU. None is needed: tensors without values know their device,
-and mixing two devices is an error."""
+"""Nothing stays behind when encoders and features are on a GPU.
+
+None is needed: tensors without values know their device, and mixing two devices is an error.
+"""
 
 from __future__ import annotations
 
