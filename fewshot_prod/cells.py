@@ -273,7 +273,7 @@ def measure_cell(
         skipped={names[c]: n for c, n in sampler.skipped.items()},
         train_seconds=pool.prepared.facts["train_seconds"],
         eval_seconds=scores.seconds,
-        device=device_name(),
+        device=device_name(pool.prepared.encoder.device),
     )
     return record, scores.accuracy
 

@@ -6,6 +6,7 @@ None is needed: tensors without values know their device, and mixing two devices
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fewshot_prod import selection
+from fewshot_prod.encoders.fusion import blocks
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
@@ -99,6 +101,16 @@ def test_am3_is_fitted_and_used_where_the_features_are(gpu, monkeypatch):
     episodes = EpisodeSampler(CATEGORIES, np.arange(24), n_way=3, n_shot=1, n_query=2, seed=0).sample(0, 2).to(gpu)
     for fitted in (mixing, AdaptiveMixing(4, 8)):  # here, and on the CPU
         assert AM3(fitted, names)(features, episodes).device == gpu
+
+
+def test_attention_reads_a_batch_at_a_time_where_the_encoder_is(gpu, monkeypatch):
+    monkeypatch.setattr(blocks, "_refuse_empty", lambda *_: None)  # looks at values
+    title = {"vocab_size": 9, "kind": "cnn", "embedding_dim": 8}
+    parts = {"image": {"name": "conv4", "width": 8}, "title": title, "fusion": {"kind": "attention", "dim": 8}}
+    inputs = replace(products(), tokens=torch.ones(24, 3, dtype=torch.int64), lengths=torch.full((24,), 3))
+    found = build_encoder(parts).to(gpu).attention(inputs, batch_size=10)
+    assert {name: tuple(t.shape) for name, t in found.items()} == {"tokens": (24, 3), "modalities": (24, 2)}
+    assert {t.device.type for t in found.values()} == {"cpu"}
 
 
 def test_the_image_part_reads_images_where_the_whole_encoder_is(gpu):
