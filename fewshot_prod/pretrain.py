@@ -81,10 +81,14 @@ def drop_modalities(
 ) -> ProductInputs:
     """Hide the image of some products and the title of others (``rate`` / 2 each, never the last one left).
 
+    A batch of images alone, or of titles alone, stays as it is.
+
     Args:
         part: (i, n) for part i, from 0, of n equal ones that are dealt to processes: what is hidden in a product is
             then what would be hidden in the whole, by the same generator.
     """
+    if not batch.shows_images or batch.tokens is None:
+        return batch
     i, n = part
     draw = torch.rand(n * len(batch), generator=generator).chunk(n)[i].to(batch.lengths.device)
     has_image = batch.has_image if batch.has_image is not None else torch.ones_like(draw, dtype=torch.bool)
@@ -213,7 +217,7 @@ def pretrain(
             batch, target = inputs[rows].to(fabric.device), targets[rows].to(fabric.device)
             if augmentation is not None and batch.images is not None:
                 batch = replace(batch, images=augment(batch.images, generator, **augmentation))
-            if modality_dropout and batch.shows_images and batch.tokens is not None:
+            if modality_dropout:
                 batch = drop_modalities(batch, modality_dropout, generator)
             with fabric.autocast():
                 logits = model(batch)

@@ -196,6 +196,13 @@ def test_modality_dropout_never_takes_the_last_one():
         assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(dropped, name))
 
 
+def test_modality_dropout_leaves_a_lone_modality_alone():
+    titles = ProductInputs(tokens=torch.ones(50, 3, dtype=torch.int64), lengths=torch.full((50,), 3))
+    images = ProductInputs(images=torch.zeros(50, 2, 2, 3, dtype=torch.uint8))
+    for inputs in (titles, images):
+        assert drop_modalities(inputs, 1.0, seed_step(0)) is inputs
+
+
 def test_class_balanced_order_evens_out_a_long_tail():
     labels = np.repeat([0, 1], [900, 100])
     balanced = labels[epoch_order(labels, seed_step(0), True).numpy()]
