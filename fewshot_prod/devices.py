@@ -111,3 +111,17 @@ def average_gradients(fabric: Fabric, parameters: list[Tensor]) -> None:
     for p in parameters:
         grad = p.grad if p.grad is not None else torch.zeros_like(p)
         p.grad = fabric.all_reduce(grad, reduce_op="mean")
+
+
+@torch.no_grad()
+def average_buffers(fabric: Fabric, module: nn.Module) -> None:
+    """Replace floating-point buffers, such as running statistics, by their mean over the processes of ``fabric``.
+
+    What is the same everywhere stays so to the last bit. Nothing to do on one process.
+    """
+    if fabric.world_size == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            torch.distributed.broadcast(first := buffer.clone(), 0)
+            buffer.copy_(first + fabric.all_reduce(buffer - first, reduce_op="mean"))

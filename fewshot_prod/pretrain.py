@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from fewshot_prod.augment import augment
 from fewshot_prod.catalog import CatalogError
 from fewshot_prod.checkpoints import TrainingState
-from fewshot_prod.devices import average_gradients, launch_fabric
+from fewshot_prod.devices import average_buffers, average_gradients, launch_fabric
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.inputs import ProductInputs
@@ -162,7 +162,7 @@ def pretrain(
         fabric: a launched Fabric; its precision is used. None: one device, float32.
 
     Raises:
-        ValueError: for an unknown optimiser.
+        ValueError: for an unknown optimiser, or a loss that is not finite.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings.
     """
@@ -230,9 +230,13 @@ def pretrain(
             if ema_decay is not None:
                 average.update_parameters(model)
         row = {"epoch": epoch + 1, "loss": float(fabric.all_reduce(total_loss, reduce_op="mean")) / steps}
+        if not math.isfinite(row["loss"]):
+            raise ValueError(f"the loss is {row['loss']} in epoch {epoch + 1}: lower lr, which is {lr}")
+        for module in modules.values():
+            average_buffers(fabric, module)  # each process has seen other batches
         seconds = time.perf_counter() - started
         if validation is not None:
-            row |= validation.score(result.encoder, precision=settings["precision"])
+            row |= fabric.broadcast(validation.score(result.encoder, precision=settings["precision"]))
             if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
                 progress["best"], progress["best_head"] = (
                     {k: v.detach().cpu().clone() for k, v in part.state_dict().items()}

@@ -148,6 +148,11 @@ def test_too_few_products_for_a_batch():
         pretrain(build_encoder({"image": {"name": "conv4", "width": 16}}), *striped_products(), batch_size=128)
 
 
+def test_a_loss_that_is_not_finite_is_told():
+    with pytest.raises(ValueError, match=r"the loss is nan in epoch 1: lower lr, which is 1e\+30"):
+        train(epochs=2, lr=1e30)
+
+
 def test_one_category_is_refused():
     inputs, labels = striped_products()
     with pytest.raises(CatalogError, match="all 64 products to train on are of one category: give at least two"):
