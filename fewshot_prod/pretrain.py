@@ -164,7 +164,7 @@ def pretrain(
     Raises:
         ValueError: for an unknown optimiser, or a loss that is not finite.
         CatalogError: if there are fewer products than one batch, or all are of one category.
-        CheckpointError: if the state in ``run_dir`` belongs to other settings.
+        CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
     classes, labels = np.unique(category_ids, return_inverse=True)
     if len(classes) < 2:
@@ -179,6 +179,7 @@ def pretrain(
     for name in ("run_dir", "resume"):
         settings.pop(name, None)
     settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
+    settings["data"] = inputs.fingerprint(category_ids)
 
     targets = torch.from_numpy(labels.astype(np.int64))
     seed_step(seed)

@@ -252,6 +252,8 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     metatrain(conv4(), *products(8, 0), norm="group", n_iterations=1, run_dir=tmp_path, **QUICK)
     with pytest.raises(CheckpointError, match=r"other settings \(outer_lr\)"):
         metatrain(conv4(), *products(8, 0), norm="group", n_iterations=1, outer_lr=0.1, run_dir=tmp_path, **QUICK)
+    with pytest.raises(CheckpointError, match=r"other settings \(data\)"):
+        metatrain(conv4(), *products(8, 1), norm="group", n_iterations=1, run_dir=tmp_path, **QUICK)
 
 
 @pytest.mark.parametrize(

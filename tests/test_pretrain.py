@@ -128,6 +128,23 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     assert train(epochs=1, run_dir=tmp_path, lr=0.2, resume=False).history
 
 
+def test_a_state_of_other_products_is_refused(tmp_path):
+    def go_on(inputs, labels):
+        encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+        return pretrain(encoder, inputs, labels, epochs=1, batch_size=16, run_dir=tmp_path, **QUIET)
+
+    inputs, labels = striped_products()
+    go_on(inputs, labels)
+    go_on(inputs, labels)
+    for others in ((striped_products(seed=1)[0], labels), (inputs, labels[::-1])):
+        with pytest.raises(CheckpointError, match=r"other settings \(data\)"):
+            go_on(*others)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["settings"]["data"]  # as earlier versions wrote it
+    torch.save(state, tmp_path / "state.pt")
+    assert go_on(inputs, labels).history == state["progress"]["history"]
+
+
 def test_the_moving_average_is_the_recursion_written_out():
     encoder = torch.nn.BatchNorm1d(2)
     average = moving_average(encoder, 0.5)
