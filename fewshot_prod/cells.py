@@ -122,8 +122,11 @@ def measure_table(
     for seed in seeds:
         cells: dict[tuple[str, Setting], Record] = {}
         pools: dict[str, Pools] = {}
+        untrainable: dict[str, Exception] = {}
         for row in rows:
             try:
+                if row.recipe in untrainable:
+                    raise untrainable[row.recipe]
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
@@ -135,6 +138,8 @@ def measure_table(
                 method = pool.build(row.method, **row.options)
             except Exception as error:
                 failures.append(f"{row.name}, seed {seed}: {type(error).__name__}: {error}")
+                if row.recipe not in pools:  # not tried again for its other rows
+                    untrainable[row.recipe] = error.with_traceback(None)
                 count += len(settings)
                 continue
             for setting in settings:

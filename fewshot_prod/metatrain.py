@@ -150,7 +150,7 @@ def metatrain(
             del settings[name]
     precision = str(fabric._precision.precision)
     settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
-    settings["data"] = inputs.fingerprint(category_ids, groups)
+    settings["data"] = inputs.fingerprint(*map(np.asarray, (category_ids, groups)))
     settings |= {"frozen": list(frozen)} if frozen else {}
 
     model: MetricTraining | MAMLTraining

@@ -179,7 +179,7 @@ def pretrain(
     for name in ("run_dir", "resume"):
         settings.pop(name, None)
     settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
-    settings["data"] = inputs.fingerprint(category_ids)
+    settings["data"] = inputs.fingerprint(labels)
 
     targets = torch.from_numpy(labels.astype(np.int64))
     seed_step(seed)

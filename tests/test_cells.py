@@ -168,6 +168,20 @@ def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
     assert sum("done before" in line for line in lines) == 2
 
 
+def test_a_recipe_that_cannot_be_trained_is_tried_once_and_fails_every_row(catalog, tmp_path, monkeypatch):
+    tried = []
+
+    def fail(recipe, *_):
+        tried.append(recipe)
+        raise ValueError("the loss is nan")
+
+    monkeypatch.setattr("fewshot_prod.cells.prepare_encoder", fail)
+    failures, lines = measure(catalog, tmp_path)
+    assert failures == [f"{row.name}, seed 0: ValueError: the loss is nan" for row in ROWS]
+    assert tried == ["conv4", "conv4_prototypical"]  # rows 1 and 3 share a recipe
+    assert lines[-1].startswith("0 cells measured, 3 failed")
+
+
 def test_a_setting_that_does_not_fit_is_reported_not_failed(measured, catalog):
     lines: list[str] = []
     failures = measure_table(
