@@ -69,9 +69,8 @@ def main(args: Args) -> int:
     from fewshot_prod.classification import (
         category_report,
         classification_scores,
+        classifier_parts,
         classifiers_table,
-        deal_products,
-        own_parts,
     )
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
@@ -102,9 +101,7 @@ def main(args: Args) -> int:
     options |= {"head": args.head, "class_balanced": args.class_balanced}
     options |= {name: value for name, value in given.items() if value is not None} | {"frozen": ()}
 
-    part = own_parts(catalog)
-    split = "own" if part is not None else "stratified"
-    part = deal_products(catalog, args.seed) if part is None else part
+    part, split = classifier_parts(catalog, args.seed, args.part)
     learned = part != "test" if args.refit else part == "train"
     train, measured = catalog.take(learned), catalog.take(part == args.part)
     shared = np.isin(measured.groups, train.groups).sum()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fewshot_prod.base_novel import BASE_NOVEL, BaseNovelSampler
 from fewshot_prod.catalog import Catalog
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.comparisons import compare
@@ -18,7 +19,7 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
-from fewshot_prod.pools import Pools, Setting, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, Setting, episode_products, episode_sampler, hyperparameters
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import RECIPES
@@ -162,7 +163,8 @@ def measure_table(
                     continue
                 try:
                     record, accuracy = measure_cell(planned, method, pool, setting, sampler, heartbeat(where, report))
-                    save_episode_accuracy(episodes_folder, key, accuracy, sampler.n_way * sampler.n_query)
+                    whole = None if setting.n_way == BASE_NOVEL else sampler.n_way * sampler.n_query
+                    save_episode_accuracy(episodes_folder, key, accuracy, whole)
                     append_record(results, record)
                 except Exception as error:
                     failures.append(f"{row.name}, {setting}, seed {seed}: {type(error).__name__}: {error}")
@@ -211,6 +213,8 @@ def describe(
     config = {"row": row.name, "method": hyperparameters(method), "training": facts["training"]}
     if setting.missing:
         config["missing"] = str(setting.missing)
+    if setting.n_way == BASE_NOVEL:
+        config |= {"base_shots": setting.base_shots, "calibrated": setting.calibrated}
     return cell(
         experiment=experiment,
         catalog=pool.catalog.name,
@@ -260,14 +264,26 @@ def measure_cell(
     method: Any,
     pool: Pools,
     setting: Setting,
-    sampler: EpisodeSampler,
+    sampler: EpisodeSampler | BaseNovelSampler,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Record, np.ndarray]:
     """The record of a ``planned`` cell, and its accuracies by episode, float64 (n,)."""
-    shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
+    both: dict[str, float] = {}
+    if setting.n_way == BASE_NOVEL:
+        if method.needs != "features":
+            raise ValueError(f"{planned['method']} changes the encoder: base and novel classes are for feature methods")
+        shown = pool.with_base(setting), sampler
+        if setting.calibrated:
+            method = pool.calibrated(method, setting, planned["episode_seed"])
+            both["base_penalty"] = method.penalty
+    else:
+        shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
     scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)
     mean, half = mean_ci95(scores.accuracy)
-    names = pool.split.select(pool.catalog, pool.part).categories
+    if scores.sides is not None:
+        for side, values in zip(("base", "novel"), scores.sides.T, strict=True):
+            both[f"{side}_accuracy"], both[f"{side}_ci95"] = mean_ci95(values)
+    names = episode_products(pool.catalog, pool.split, setting, pool.part).categories
     record = measured(
         planned,
         accuracy=mean,
@@ -280,7 +296,7 @@ def measure_cell(
         eval_seconds=scores.seconds,
         device=device_name(pool.prepared.encoder.device),
     )
-    return record, scores.accuracy
+    return record | both, scores.accuracy
 
 
 def heartbeat(where: str, report: Callable[[str], None], every: float = 20.0) -> Callable[[int, int], None]:

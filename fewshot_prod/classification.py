@@ -50,11 +50,17 @@ def own_parts(catalog: Catalog) -> np.ndarray | None:
     """The parts that the catalog's column "split" deals, text (N,); None where it has none.
 
     Raises:
-        CatalogError: if it deals only some products, or knows no train or test.
+        CatalogError: if it deals only some products, knows no train or test, or has each category in one part alone.
     """
     given = catalog.frame["split"]
     if given.isna().all():
         return None
+    if given.nunique() > 1 and given.groupby(catalog.frame["category"]).nunique().max() == 1:  # Omniglot's alphabets
+        raise CatalogError(
+            f"the parts of catalog {catalog.name!r}, {' and '.join(sorted(given.dropna().unique()))}, share no "
+            "category, and a classifier that is trained on one of them knows none of the others: choose another "
+            "catalog, or one whose column 'split' puts products of each category into train and test"
+        )
     part = given.map(OWN_PARTS)
     odd = given.fillna("no value")[part.isna()].unique().tolist()
     if odd or not {"train", "test"} <= set(part):
@@ -64,6 +70,24 @@ def own_parts(catalog: Catalog) -> np.ndarray | None:
             "or leave the column out"
         )
     return part.to_numpy(str)
+
+
+def classifier_parts(catalog: Catalog, seed: int, measured: str) -> tuple[np.ndarray, str]:
+    """The part of each product, text (N,), and whose parts these are: the catalog's "own", or "stratified" ones.
+
+    Raises:
+        CatalogError: if no product is in the part ``measured``; and see :func:`own_parts`.
+    """
+    own = own_parts(catalog)
+    part, split = (deal_products(catalog, seed), "stratified") if own is None else (own, "own")
+    if not (part == measured).any():
+        if own is not None:  # train and test it has
+            why = "its column 'split' names none: write val there for some, or measure on test"
+        else:
+            least = {"validation": 6, "test": 3}[measured]  # whose share is rounded to one
+            why = f"none of its categories has {least} groups of near-duplicates: add products, or a column 'split'"
+        raise CatalogError(f"catalog {catalog.name!r} has no products for {measured}: {why}")
+    return part, split
 
 
 def classification_scores(logits: ArrayLike, truth: ArrayLike, parents: Sequence[str | None]) -> dict[str, float]:

@@ -91,7 +91,7 @@ def evaluate_checkpoint(
         checkpoint: Folder with weights.safetensors and config.json.
         data: Which catalog and split.
         method: A key of fewshot_prod.methods.METHODS.
-        adapt: What MAML and finetune_all change: image, title, fusion, head, or several joined by +; else all.
+        adapt: What MAML and finetune_all change: image, title, attributes, fusion, head, or some joined by +; else all.
         ways: Categories an episode, numbers or all.
         shots: Labelled products a category.
         queries: Products to categorise, a category and episode.

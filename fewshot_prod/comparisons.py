@@ -61,7 +61,7 @@ def measured_before(row: str, like: Record, seed: int, episodes_folder: Path, do
             and record["config"].get("row") == row
             and record["train_seed"] in (seed, None)
             and all(record[name] == like[name] for name in same)
-            and record["config"].get("missing") == like["config"].get("missing")
+            and all(record["config"].get(name) == like["config"].get(name) for name in ("missing", "calibrated"))
             and (episodes_folder / f"{key}.npz").exists()
         ):
             return record

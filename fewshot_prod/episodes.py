@@ -37,6 +37,7 @@ class EpisodeBatch:
         classes: int64 (E, n_way), the category id behind each label, or None.
         support_mask: bool (E, S), or None when nothing is padded.
         query_mask: bool (E, Q), or None when nothing is padded.
+        n_base: labels below it are base classes, which take part beside the others.
 
     Raises:
         ValueError: if a label is outside 0..n_way-1, or an episode has a label without support.
@@ -50,6 +51,7 @@ class EpisodeBatch:
     classes: Tensor | None = None
     support_mask: Tensor | None = None
     query_mask: Tensor | None = None
+    n_base: int = 0
 
     def __post_init__(self) -> None:
         for name, labels in (("support_labels", self.support_labels), ("query_labels", self.query_labels)):

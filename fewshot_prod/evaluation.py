@@ -40,16 +40,19 @@ class EpisodeScores:
     """What ``evaluate`` measured over n episodes.
 
     Args:
-        accuracy: float64 (n,), share of an episode's queries that are right, 0 to 1.
+        accuracy: float64 (n,), share of an episode's queries that are right, 0 to 1; where base classes take part the
+            harmonic mean of ``sides``.
         categories: int64 (C,), the category ids that stood behind a label, sorted.
         confusion: int64 (C, C), queries of all episodes together: row = true category, column = predicted.
         seconds: wall-clock time, drawing included.
+        sides: float64 (n, 2), share of the base classes' queries that are right and of the others'; None without.
     """
 
     accuracy: np.ndarray
     categories: np.ndarray
     confusion: np.ndarray
     seconds: float
+    sides: np.ndarray | None = None
 
     @property
     def precision(self) -> np.ndarray:
@@ -106,7 +109,7 @@ def evaluate(
     if chunk is None:
         first = sampler.sample(0, 1)
         chunk = max(1, LOGITS_AT_ONCE // (first.query.numel() * first.n_way)) if method.needs == "features" else 8
-    accuracy, counts = [], _Counts()
+    accuracy, sides, counts = [], [], _Counts()
     # An adapting method needs gradients to adapt.
     with torch.no_grad() if method.needs == "features" else nullcontext():
         for start in range(0, n_episodes, chunk):
@@ -119,12 +122,17 @@ def evaluate(
             guess, mask = logits.argmax(2), episodes.query_mask
             right = guess == episodes.query_labels
             shares = right.double().mean(1) if mask is None else (right & mask).sum(1).double() / mask.sum(1)
+            if episodes.n_base:
+                sides.append(_sides(right, episodes).cpu())
+                shares = harmonic_mean(*sides[-1].unbind(1))
             accuracy.append(shares.cpu())
             counts.add(episodes, guess)
             if progress is not None:
                 progress(start + len(episodes), n_episodes)
     categories, confusion = counts.result()
-    return EpisodeScores(torch.cat(accuracy).numpy(), categories, confusion, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    both = torch.cat(sides).numpy() if sides else None
+    return EpisodeScores(torch.cat(accuracy).numpy(), categories, confusion, seconds, both)
 
 
 def mean_ci95(values: ArrayLike) -> tuple[float, float]:
@@ -141,6 +149,16 @@ def mean_ci95(values: ArrayLike) -> tuple[float, float]:
     if values.size < 2:
         raise ValueError(f"{values.size} value has no interval: give at least two episodes")
     return float(values.mean()), float(Z95 * values.std(ddof=1) / np.sqrt(values.size))
+
+
+def harmonic_mean(a: Tensor, b: Tensor) -> Tensor:
+    """2 a b / (a + b), 0 where both are.
+
+    Example:
+        >>> harmonic_mean(torch.tensor([0.5, 0.0]), torch.tensor([1.0, 0.0]))
+        tensor([0.6667, 0.0000])
+    """
+    return 2 * a * b / (a + b).clamp_min(torch.finfo(a.dtype).tiny)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
@@ -180,6 +198,14 @@ class _Counts:
             confusion[np.ix_(at, at)] += counts
         seen = (confusion.sum(0) + confusion.sum(1)) > 0
         return categories[seen], confusion[np.ix_(seen, seen)]
+
+
+def _sides(right: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """Accuracy of an episode's base queries and of its others, float64 (E, 2), from bool (E, Q)."""
+    base = episodes.query_labels < episodes.n_base
+    known = torch.ones_like(base) if episodes.query_mask is None else episodes.query_mask
+    sides = torch.stack([base & known, ~base & known], 2)  # (E, Q, 2)
+    return (right[..., None] & sides).sum(1).double() / sides.sum(1)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ def compare_methods(
     built = {name: pools.build(name, **options[name]) for name in options}
     recipe = pools.prepared.facts["training"]["recipe"]
     for setting in settings:
-        sampler = episode_sampler(pools.catalog, pools.split, setting, episode_seed)
+        sampler = episode_sampler(pools.catalog, pools.split, setting, episode_seed, pools.part)
         first = None
         for name, method in built.items():
             features = method.needs == "features"

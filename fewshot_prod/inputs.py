@@ -1,4 +1,4 @@
-"""What an encoder sees of products: images and title tokens, with what is missing marked as missing."""
+"""What an encoder sees of products: images, title tokens and attributes, with what is missing marked as missing."""
 
 from __future__ import annotations
 

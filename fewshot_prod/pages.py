@@ -31,6 +31,7 @@ from fewshot_prod.published import beside_published
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
+    base_novel_table,
     differences_table,
     methods_table,
     missing_differences_table,
@@ -42,6 +43,7 @@ from fewshot_prod.tables import (
 RENDERERS = {
     "table": ("cell", methods_table),
     "missing": ("cell", missing_table),
+    "base_novel": ("cell", base_novel_table),
     "differences": ("difference", differences_table),
     "seconds": ("cell", seconds_table),
     "published": ("cell", beside_published),
@@ -182,6 +184,8 @@ def _page(stem: str, records: Sequence[Record], figures: Iterable[Path]) -> str:
     if stem.startswith("table2b"):
         parts |= {"Accuracy": ("cell", missing_table), "Paired differences": ("difference", missing_differences_table)}
         del parts["Seconds"]  # table 2 has them
+    if stem.startswith("table4"):
+        parts["Accuracy"] = ("cell", base_novel_table)
     if stem.startswith("omniglot"):
         parts = {"Row by row": ("cell", beside_published), **parts}
     text = f"# {stem}\n\nMade by `make tables` from [the records](../results/{stem}.jsonl).\n"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewshot_prod.base_novel import BASE_NOVEL, BaseNovelSampler, CalibratedStacking, base_penalty
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.checkpoints import CheckpointError
 from fewshot_prod.class_embeddings import class_embeddings, class_texts
@@ -31,13 +32,18 @@ class Setting:
     """Columns of a table: what an episode is.
 
     Args:
-        n_way: classes, or "all" novel ones at once.
+        n_way: classes, or "all" novel ones at once, or "base+novel": these and all base classes.
         n_shot: labelled products a class.
         n_query: queries a class.
         query_distribution: see :class:`EpisodeSampler`.
         domain: the values of the catalog's column "split" that support and query come from, such as
             ("train", "test"); None: from everywhere.
         missing: which titles or images are not there; None: all are.
+        base_shots: labelled products a base class, where these take part.
+        calibrated: lower base logits by what does best on the validation classes, see :class:`CalibratedStacking`.
+
+    Raises:
+        ValueError: for "base+novel" with a domain, missing parts or imbalanced queries, and ``calibrated`` without it.
     """
 
     n_way: int | str
@@ -46,11 +52,21 @@ class Setting:
     query_distribution: str = "balanced"
     domain: tuple[str, str] | None = None
     missing: Missing | None = None
+    base_shots: int = 20
+    calibrated: bool = False
+
+    def __post_init__(self) -> None:
+        plain = self.query_distribution == "balanced" and not self.domain and not self.missing
+        if self.n_way == BASE_NOVEL and not plain:
+            raise ValueError(f"n_way={BASE_NOVEL!r} has balanced queries of complete products from everywhere: {self}")
+        if self.calibrated and self.n_way != BASE_NOVEL:
+            raise ValueError(f"calibrated=True lowers logits of base classes: it needs n_way={BASE_NOVEL!r}")
 
     def __str__(self) -> str:
-        way = "all-way" if self.n_way == "all" else f"{self.n_way}-way"
+        way = self.n_way if self.n_way == BASE_NOVEL else "all-way" if self.n_way == "all" else f"{self.n_way}-way"
         imbalanced = "" if self.query_distribution == "balanced" else " imbalanced"
         name = f"{way} {self.n_shot}-shot{imbalanced}" + (f" {self.domain_name}" if self.domain else "")
+        name += " calibrated" if self.calibrated else ""
         return name + (f", {100 * self.missing.rate:g} % of {self.missing} missing" if self.missing else "")
 
     @property
@@ -59,9 +75,21 @@ class Setting:
         return " to ".join(self.domain) if self.domain else None
 
 
-def episode_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int, part: str = "novel") -> EpisodeSampler:
-    """Episodes over the products of one part of the split; see :class:`EpisodeSampler` for errors."""
-    products = split.select(catalog, part)
+def episode_products(catalog: Catalog, split: Split, setting: Setting, part: str = "novel") -> Catalog:
+    """The products whose rows episodes speak of: one part of the split, and all base ones where these take part."""
+    if setting.n_way == BASE_NOVEL:
+        return catalog.take_categories((*split.base, *getattr(split, part)))
+    return split.select(catalog, part)
+
+
+def episode_sampler(
+    catalog: Catalog, split: Split, setting: Setting, seed: int, part: str = "novel"
+) -> EpisodeSampler | BaseNovelSampler:
+    """Episodes over the :func:`episode_products`; see :class:`EpisodeSampler` for errors."""
+    products = episode_products(catalog, split, setting, part)
+    if setting.n_way == BASE_NOVEL:
+        sizes = {"base_shots": setting.base_shots, "n_shot": setting.n_shot, "n_query": setting.n_query}
+        return BaseNovelSampler.over(products, split, **sizes, seed=seed)
     rows = [(products.frame["split"] == name).to_numpy() for name in setting.domain or ()]
     return EpisodeSampler(
         products.category_ids,
@@ -105,6 +133,18 @@ class Pools:
     def features(self) -> Tensor:
         """float32 (N, D) on the CPU."""
         return self._once("features", lambda: self._embed(self.part, self.inputs(pixels=False)))
+
+    def with_base(self, setting: Setting) -> Tensor:
+        """Features (N, D) of the part's products and of all base ones, held out or not."""
+        products = episode_products(self.catalog, self.split, setting, self.part)
+        part = f"{self.part} and base"
+        return self._once(part, lambda: self._embed(part, self._read(products, False)))
+
+    def calibrated(self, method: Any, setting: Setting, seed: int) -> CalibratedStacking:
+        """``method`` with the penalty on base logits that does best on the validation classes beside the base ones."""
+        chooser = Pools(self.prepared, self.catalog, self.split, "validation")
+        sampler = episode_sampler(self.catalog, self.split, setting, seed, "validation")
+        return CalibratedStacking(method, base_penalty(method, chooser.with_base(setting), sampler))
 
     def without(self, missing: Missing, sampler: EpisodeSampler) -> tuple[Tensor, QueriesApart]:
         """Features (2 N, D), where the encoder is: the products as supports show them, then as queries do; and episodes

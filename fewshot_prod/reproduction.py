@@ -68,6 +68,10 @@ def _line(cells: Sequence[Record], seed: int | None) -> str:
     first = [r for r in cells if r["config"]["row"] == cells[0]["config"]["row"] and r["n_way"] == cells[0]["n_way"]]
     cell = max(first, key=lambda r: r["n_shot"])
     domain = tuple(cell["domain"].split(" to ")) if cell["domain"] else None
-    setting = Setting(cell["n_way"], cell["n_shot"], cell["n_query"], cell["query_distribution"], domain)
+    setting = Setting(
+        *(cell[name] for name in ("n_way", "n_shot", "n_query", "query_distribution")),
+        domain,
+        calibrated=cell["config"].get("calibrated", False),
+    )
     score = f"{100 * cell['accuracy']:.2f} ± {100 * cell['ci95']:.2f} %"
     return f"seed {seed or 0}  {cell['config']['row']}  {setting}: {score}"

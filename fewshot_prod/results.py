@@ -29,6 +29,7 @@ RESULT_VERSION = 1
 # Fields that say how a cell came out or where it was made. All others say what was measured: they make its key.
 OUTCOMES = {
     *("accuracy", "ci95", "macro_precision", "macro_recall", "macro_f1", "skipped", "mean"),
+    *("base_accuracy", "base_ci95", "novel_accuracy", "novel_ci95", "base_penalty"),
     *("weighted_precision", "weighted_recall", "weighted_f1", "top_5", "parent_accuracy"),
     *("train_seconds", "eval_seconds", "commit", "versions", "device"),
 }
@@ -67,7 +68,7 @@ def cell(
     """What a cell measures, known before it is measured; ``measured`` adds how it came out.
 
     Args:
-        n_way: classes an episode, or "all" (novel classes at once) or "base+novel".
+        n_way: classes an episode, or "all" (novel classes at once) or "base+novel" (these and all base classes).
         n_query: query products a class.
         config: the whole resolved configuration; plain JSON values, no paths.
         modality: "image", "title" or "image+title".
@@ -103,7 +104,7 @@ def measured(
     """The cell's record: its coordinates, how it came out, and the code and versions that made it.
 
     Args:
-        accuracy: mean over episodes, 0 to 1.
+        accuracy: mean over episodes, 0 to 1; with "base+novel" of the harmonic mean of both sides' accuracies.
         ci95: half-width of its 95 % interval over episodes, 0 to 1.
         skipped: categories too small for the setting and their number of groups.
         device: as ``provenance.device_name`` gives it.
@@ -256,7 +257,7 @@ def _drop_superseded(path: Path | str, asked: Collection[str]) -> int:
     latest: dict[str, str] = {}
     for record in sorted(records, key=lambda r: cell_key(r) in asked):
         if record["kind"] != "difference":
-            told = {name: record.get("config", {}).get(name) for name in ("row", "missing")}
+            told = {name: record.get("config", {}).get(name) for name in ("row", "missing", "calibrated")}
             place = {k: v for k, v in record.items() if k not in unlike} | told
             latest[json.dumps(place, sort_keys=True)] = cell_key(record)
     keys = set(latest.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.catalog.catalog import HELD_OUT
 from fewshot_prod.catalog.omniglot import ROTATIONS, rotated_name
 from fewshot_prod.names import unknown_name
 
@@ -65,7 +66,7 @@ class Split:
         return "parent" in self.rule
 
     def select(self, catalog: Catalog, part: str) -> Catalog:
-        """The products of the base, validation or novel categories.
+        """The products of the base, validation or novel categories; of base ones without what is held out.
 
         Raises:
             ValueError: if ``part`` is none of these, or parents are shared where the rule says they are not.
@@ -74,7 +75,10 @@ class Split:
         if part not in PARTS:
             raise ValueError(f"part={part!r} is not one of {', '.join(PARTS)}")
         self.check_parents(catalog)
-        return catalog.take_categories(getattr(self, part))
+        chosen = catalog.take_categories(getattr(self, part))
+        if part == "base" and HELD_OUT in chosen.frame:
+            return chosen.take(~chosen.frame[HELD_OUT].to_numpy(bool))
+        return chosen
 
     def check_parents(self, catalog: Catalog) -> None:
         """Raise ValueError if the rule holds out whole parents and the catalog shows one on two sides."""

@@ -24,6 +24,12 @@ TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
 PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
 
 IMAGENET = "Pretrained on ImageNet, which shows things like the novel categories: {names}."
+BASE_NOVEL_NOTE = (
+    "Base: queries of base classes, products that no encoder was trained on; novel: queries of novel classes. All "
+    "classes compete for each. A base class has {shots} labelled products. Together: the harmonic mean of both, "
+    "episode by episode. Calibrated: base logits are lowered by what gives the best harmonic mean with the validation "
+    "classes in the place of novel ones."
+)
 INTERVAL = "± is the half-width of the 95 % interval over {n}"
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
@@ -105,6 +111,21 @@ def missing_differences_table(records: Iterable[Record]) -> str:
     """Paired differences as titles, or images, disappear."""
     pairs = by_what_is_missing(records, "difference")
     return differences_table(pairs, rows=MISSING_ROWS, columns=("missing_rate",))
+
+
+def base_novel_table(records: Iterable[Record]) -> str:
+    """Accuracies on base queries, on novel ones, and together their harmonic mean; all classes compete for each."""
+    cells = current(records, "cell")
+    scored = [
+        r
+        | {"base_logits": "calibrated" if r["config"]["calibrated"] else "as they are", "queries": side}
+        | {field: r[f"{prefix}{field}"] for field in ("accuracy", "ci95")}
+        for r in cells
+        for side, prefix in (("base", "base_"), ("novel", "novel_"), ("together", ""))
+    ]
+    text = methods_table(scored, rows=(*ROWS, "base_logits"), columns=(*COLUMNS, "queries"))
+    shots = " and ".join(sorted({str(r["config"]["base_shots"]) for r in cells}))
+    return f"{text}\n{BASE_NOVEL_NOTE.format(shots=shots)}\n"
 
 
 def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:

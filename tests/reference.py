@@ -540,3 +540,15 @@ def partial_distances_by_loops(support, labels, queries, n_way, blocks, transfor
             row.append(distance)
         result.append(row)
     return result
+
+
+def base_and_novel_accuracy(logits, labels, n_base, penalty=0.0) -> tuple[float, float, float]:
+    """Accuracy on base queries, on novel queries, and their harmonic mean, base logits lowered by ``penalty``."""
+    right, asked = [0, 0], [0, 0]
+    for row, label in zip(logits, labels, strict=True):
+        lowered = [value - penalty if k < n_base else value for k, value in enumerate(row)]
+        side = int(label >= n_base)
+        asked[side] += 1
+        right[side] += lowered.index(max(lowered)) == label
+    base, novel = right[0] / asked[0], right[1] / asked[1]
+    return base, novel, 0.0 if base + novel == 0 else 2 * base * novel / (base + novel)

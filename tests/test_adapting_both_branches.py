@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fewshot_prod.cells import Row, describe
+from fewshot_prod.cli import evaluate_checkpoint
 from fewshot_prod.encoders.fusion import FUSIONS
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
@@ -22,6 +24,7 @@ from fewshot_prod.metatrain import metatrain
 from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.finetune_all import FinetuneAll
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
+from fewshot_prod.methods.parts import PARTS
 from fewshot_prod.pools import Setting
 from fewshot_prod.prepare import Prepared
 
@@ -208,6 +211,12 @@ def test_meta_training_carries_the_choice_on(algorithm):
     episodes = EpisodeSampler(labels, np.arange(32), n_way=3, n_shot=2, n_query=3, seed=0).sample(0, 2)
     assert method(inputs, episodes).isfinite().all()
     assert not torch.equal(method(inputs, episodes), replace(method, parts=None)(inputs, episodes))
+
+
+@pytest.mark.parametrize("described", [MAML, FinetuneAll, evaluate_checkpoint])
+def test_every_part_that_can_be_adapted_is_described(described):
+    (line,) = re.findall(r"^ +(?:parts|adapt): .*", described.__doc__, re.MULTILINE)
+    assert all(part in line for part in PARTS)
 
 
 @pytest.mark.parametrize("parts", [None, "title+head"])

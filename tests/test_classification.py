@@ -19,6 +19,7 @@ from fewshot_prod.classification import (
     COLUMNS,
     category_report,
     classification_scores,
+    classifier_parts,
     classifiers_table,
     deal_products,
     own_parts,
@@ -73,6 +74,26 @@ def test_a_catalogs_own_parts_win(catalog):
         own_parts(replace(catalog, frame=catalog.frame.assign(split="train")))
     with pytest.raises(ValueError, match=r"validation=0.5 and test=0.5 must be 0 or more and leave a share for train"):
         deal_products(catalog, 0, validation=0.5, test=0.5)
+
+
+def test_parts_with_nothing_to_measure_on_are_refused(catalog):
+    given = np.resize(["train", "test"], len(catalog))
+    own = replace(catalog, frame=catalog.frame.assign(split=given, group=np.arange(len(catalog))))
+    assert [split for _, split in (classifier_parts(own, 0, "test"), classifier_parts(catalog, 0, "test"))] == [
+        "own",
+        "stratified",
+    ]
+    with pytest.raises(CatalogError, match="no products for validation: its column 'split' names none: write val"):
+        classifier_parts(own, 0, "validation")
+    apart = replace(own, frame=own.frame.assign(split=np.where(own.category_ids < 9, "background", "evaluation")))
+    with pytest.raises(CatalogError, match=r"'synthetic', background and evaluation, share no category, .* choose an"):
+        classifier_parts(apart, 0, "test")
+    whole = replace(own, frame=own.frame.assign(split=None))
+    for n, part in ((3, "test"), (6, "validation")):
+        rank = whole.frame.groupby("category").cumcount()
+        assert (classifier_parts(whole.take((rank < n).to_numpy()), 0, part)[0] == part).any()
+        with pytest.raises(CatalogError, match=f"no products for {part}: none of its categories has {n} groups of"):
+            classifier_parts(whole.take((rank < n - 1).to_numpy()), 0, part)
 
 
 RNG = np.random.default_rng(0)
@@ -168,3 +189,7 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     assert "--refit trains on the validation part" in capsys.readouterr().err
     assert script.main(replace(arguments, recipe="lite0")) == 2
     assert "give a recipe that is pretrained: conv4" in capsys.readouterr().err
+    pair = ["title,category", *(f"{word} {name},{name}" for name in ("cup", "mug") for word in ("red", "blue"))]
+    (tmp_path / "pairs.csv").write_text("\n".join(pair))
+    with pytest.raises(CatalogError, match="has no products for test: none of its categories has 3 groups"):
+        script.main(replace(arguments, catalog="table", root=tmp_path / "pairs.csv", smoke=False))

@@ -408,6 +408,20 @@ def test_features_of_a_missing_modality_change_neither_value_nor_gradient(kind, 
 
 
 @every_kind
+def test_what_is_missing_or_zero_leaves_second_derivatives_finite(kind):
+    """Before training too, when unit attention's running means are zero like a picture that left every ReLU at zero."""
+    model = fusion(kind, dim=None if kind is UnitAttentionFusion else 8)
+    given, scale = features(kind), torch.ones((), requires_grad=True)
+    given["image"][0] = 0
+    output = model({name: scale * x for name, x in given.items()}, masks(kind))
+    parameters = [scale, *model.parameters()]
+    gradients = torch.autograd.grad(output.pow(3).sum(), parameters, create_graph=True, materialize_grads=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in gradients), parameters, materialize_grads=True)
+    assert all(g.isfinite().all() for g in (*gradients, *second))
+    assert any(g.any() for g in second)
+
+
+@every_kind
 def test_a_modality_left_out_is_missing_from_every_product(kind):
     model, given = fusion(kind), features(kind)
     everywhere = {name: torch.ones(x.shape[:-1], dtype=torch.bool) for name, x in given.items()}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
 from fewshot_prod.catalog import load_catalog
 from fewshot_prod.checkpoints import encoder_hash, load_checkpoint, save_checkpoint
@@ -125,6 +126,20 @@ def test_the_tokenizer_marks_missing_titles_and_keeps_both_ends(encoder):
     assert tokens[5].tolist() == tokens[6].tolist()
     assert len(tokenizer.pieces("red shoe")) == lengths[6]
     assert tokenizer.encode([])[0].shape == (0, 1)
+
+
+@kinds
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_missing_titles_leave_second_order_meta_gradients_finite(encoder, vectorised):
+    tokens, lengths = encoder.tokenizer.encode(["red shoe", None, "blue mug", "a running shoe"])
+    products, labels = ProductInputs(tokens=tokens, lengths=lengths), torch.tensor([0, 1, 1, 0])
+    whole = build_encoder({"title": {"kind": "bag", "vocab_size": 2}})
+    whole.title, whole.feature_dim = copy.deepcopy(encoder), encoder.feature_dim
+    method = MAML(whole, inner_lr=0.01, n_adaptation_steps=2, head="prototypes")
+    learner = method.learner(whole, 2, vectorised=vectorised)
+    loss = cross_entropy(method.adapt(learner, products, labels, vectorised=vectorised)(products), labels)
+    gradients = torch.autograd.grad(loss, list(whole.parameters()), materialize_grads=True)
+    assert all(g.isfinite().all() for g in gradients) and any(g.any() for g in gradients)
 
 
 @kinds

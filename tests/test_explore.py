@@ -19,7 +19,7 @@ from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.tim import TIM
 from fewshot_prod.names import UnknownName, unknown_name
 from fewshot_prod.plots import adaptation_curve
-from fewshot_prod.pools import Setting, build_method, episode_sampler
+from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
 from fewshot_prod.recipes import RECIPES
 from fewshot_prod.splits import read_split
 
@@ -54,6 +54,17 @@ def test_methods_are_compared_on_the_same_episodes(pools):
     for d in (r for r in records if r["kind"] == "difference"):
         a, b = (cells[name, d["n_shot"]]["accuracy"] for name in ("prototypical", "nearest_centroid"))
         assert d["mean"] == pytest.approx(a - b) and d["n_episodes"] == 40
+
+
+def test_methods_are_compared_on_the_part_that_the_pools_are_of(pools):
+    validation = Pools(pools.prepared, pools.catalog, pools.split, "validation")
+    setting = Setting(5, 1, 3)
+    (record,) = compare_methods(validation, ("nearest_centroid",), [setting], n_episodes=40)
+    method = build_method("nearest_centroid", pools.prepared, pools.center)
+    sampler = episode_sampler(pools.catalog, pools.split, setting, 0, "validation")
+    alone = evaluate(method, validation.features(), sampler, 40)
+    assert record["split"] == "synthetic_random, validation classes"
+    assert record["accuracy"] == pytest.approx(alone.accuracy.mean())
 
 
 def test_the_best_within_a_budget_is_a_sure_gain_that_fits_into_it():

@@ -197,6 +197,16 @@ def test_training_gradients_are_finite_differences(name):
         assert (gradient * direction).sum().item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.parametrize("name", ["matching", "meta_baseline"])
+@pytest.mark.parametrize("transform", ["UN", "L2N"])
+def test_a_product_whose_features_are_all_zero_gets_a_gradient_like_the_others(name, transform):
+    pool = POOL.clone()
+    pool[uneven().support[0, 0]] = 0
+    pool.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(query_loss(METHODS[name](3.0, transform), pool, uneven()), pool)
+    assert 0 < gradient[uneven().support[0, 0]].abs().max() < 1 and gradient.abs().max() < 10
+
+
 def test_linear_logits_are_the_same_with_and_without_gradients_and_in_blocks():
     """300 episodes are three blocks of weights, and queries of 2,000 numbers several blocks within each."""
     pool = torch.randn(50, 2000, generator=torch.Generator().manual_seed(0))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 COLUMNS = ("product_id", "category", "parent", "title", "image", "group", "split")
+HELD_OUT = "held_out"  # a further column, bool: products that no encoder may be trained on
 
 
 class CatalogError(ValueError):
@@ -111,7 +112,7 @@ class Catalog:
     def fingerprint(self) -> str:
         """16 hex digits over ids, categories, titles, groups and the images' pixel digests or names."""
         digest = hashlib.sha256(self.name.encode())
-        columns = [c for c in (*COLUMNS, "pixel_digest") if c in self.frame.columns]
+        columns = [c for c in (*COLUMNS, "pixel_digest", HELD_OUT) if c in self.frame.columns]
         digest.update(
             pd.util.hash_pandas_object(self.frame[columns].astype("string"), index=False).to_numpy().tobytes()
         )

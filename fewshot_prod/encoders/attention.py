@@ -50,6 +50,18 @@ class AdditiveAttention(nn.Module):
         return (weights.unsqueeze(-1) * keys).sum(1), weights
 
 
+def modality_scores(keys: Tensor, mask: Tensor, query: nn.Module, score: nn.Module) -> Tensor:
+    """Scores e_m = v . tanh(W q + k_m) of a product's modalities, (B, M); q is the mean of the keys it has.
+
+    Args:
+        keys: (B, M, hidden).
+        mask: bool (B, M), which modalities exist.
+        query, score: layers W, hidden to hidden, and v, hidden to 1.
+    """
+    mean = (keys * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return score(torch.tanh(query(mean).unsqueeze(1) + keys)).squeeze(-1)
+
+
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the last dimension where ``mask`` (bool, the shape of ``scores``) holds, 0 elsewhere.
 

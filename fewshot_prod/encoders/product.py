@@ -71,7 +71,7 @@ class ProductEncoder(nn.Module):
 
     @property
     def modality(self) -> str:
-        """ "image", "title" or "image+title", as it stands in records."""
+        """What it reads, joined by "+", such as "image+title" or "image+title+attributes", as it stands in records."""
         return "+".join(name for name in MODALITIES if getattr(self, name) is not None)
 
     @property
@@ -105,9 +105,9 @@ class ProductEncoder(nn.Module):
         """What is attended to, without dropout; computed a batch at a time where the encoder is.
 
         Returns:
-            On the CPU: "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding
-            and for a missing title. "modalities", float32 (B, M), if they are fused by attention: image first. Rows
-            sum to 1.
+            On the CPU: "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding;
+            rows sum to 1, and to 0 for a missing title. "modalities", float32 (B, M), if they are fused by attention:
+            in the order of ``MODALITIES``, 0 for a missing one; rows sum to 1.
         """
         was_training = self.training
         self.eval()

@@ -36,7 +36,8 @@ class FinetuneAll:
         seed: of batches and flips; the same in every episode.
         transform, center: applied to the encoder's features, see :func:`transform_features`.
         precision: "32-true" or "bf16-mixed".
-        parts: what is trained: "image", "title", "fusion", "head" or several joined by "+"; None: everything.
+        parts: what is trained: "image", "title", "attributes", "fusion", "head" or several joined by "+";
+            None: everything.
 
     Raises:
         ValueError: if the augmentation or transform is unknown, or CL2N has no center.

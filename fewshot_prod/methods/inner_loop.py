@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from fewshot_prod.encoders.fusion.unit_attention import Centre
 from fewshot_prod.encoders.title import TitleEncoder
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.normalisation import SupportNorm, batch_norms, fold_norms
 from fewshot_prod.methods.parts import of_parts
@@ -62,19 +63,6 @@ def inner_loop(
             gradients = dict(zip(parameters, values, strict=True))
         parameters = {name: p - rates[name] * gradients[name] for name, p in parameters.items()}
     return parameters
-
-
-def unit_length(features: Tensor) -> Tensor:
-    """Features (B, D) divided by their Euclidean norms, twice differentiable at zero too.
-
-    A picture without any contrast can leave every ReLU at zero. There :func:`torch.nn.functional.normalize` has a
-    second derivative of nan, which one such product spreads over the whole meta-gradient.
-
-    Example:
-        >>> unit_length(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    return features * torch.rsqrt(features.square().sum(1, keepdim=True) + 1e-12)
 
 
 class Learner(nn.Module):

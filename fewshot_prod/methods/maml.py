@@ -44,7 +44,7 @@ class MAML:
         logit_scale: multiplies the head's logits; the head then learns ``logit_scale ** 2`` times as fast as it
             would alone.
         precision: "32-true" or "bf16-mixed".
-        parts: what the steps change: "image", "title", "fusion", "head" or several joined by "+"; None: everything.
+        parts: what the steps change: "image", "title", "attributes", "fusion", "head" or some joined by "+"; None: all.
             All of the encoder is meta-trained in any case. Not for learn2learn.
         vectorised: adapt the episodes at once by vmap; None does so on GPUs, where it pays. Not for learn2learn, nor
             for title encoders of Hugging Face Transformers, whose episodes are always adapted one by one.

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.prototypes import linear_logits
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
@@ -62,7 +63,7 @@ class Matching:
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Log-probabilities, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
-        pool = F.normalize(transform_features(pool, self.transform, self.center), dim=1)
+        pool = unit_length(transform_features(pool, self.transform, self.center))
         cosines = linear_logits(pool, episodes, lambda part: (pool[part.support], None))  # (E, Q, S)
         parts = zip(episodes.split(EPISODES_AT_ONCE), cosines.split(EPISODES_AT_ONCE), strict=True)
         return torch.cat([self._attended(part, part_cosines) for part, part_cosines in parts])

@@ -1,4 +1,4 @@
-"""Which parts of a model an adapting method changes: the image branch, the title branch, the fusion, the head."""
+"""Which parts of a model an adapting method changes: image, title or attribute branch, the fusion, the head."""
 
 from __future__ import annotations
 

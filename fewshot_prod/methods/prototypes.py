@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
 
 
@@ -109,6 +110,4 @@ def cosines(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
     Returns:
         float32 (E, Q, n_way); gradients flow to ``pool``.
     """
-    return linear_logits(
-        F.normalize(pool, dim=1), episodes, lambda part: (F.normalize(class_means(pool, part), dim=2), None)
-    )
+    return linear_logits(unit_length(pool), episodes, lambda part: (unit_length(class_means(pool, part), dim=2), None))

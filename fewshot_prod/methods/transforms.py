@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor
+
+from fewshot_prod.encoders.unit_length import unit_length
 
 Transform = Literal["CL2N", "L2N", "UN"]
 
@@ -35,7 +36,7 @@ def transform_features(features: Tensor, transform: str, center: Tensor | None) 
     """
     if transform == "CL2N":
         features = features - center.to(features.device)
-    return features if transform == "UN" else F.normalize(features, dim=1)
+    return features if transform == "UN" else unit_length(features)
 
 
 def power_transform(features: Tensor, power: float) -> Tensor:

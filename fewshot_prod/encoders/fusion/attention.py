@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewshot_prod.encoders.attention import masked_softmax
+from fewshot_prod.encoders.attention import masked_softmax, modality_scores
 from fewshot_prod.encoders.fusion.blocks import BlockFusion
 
 
@@ -63,6 +63,4 @@ class AttentionFusion(BlockFusion):
     def _weights(self, normalised: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
         keys = torch.stack([self.keys[name](x) for name, x in normalised.items()], dim=1)  # (B, M, hidden)
         mask = torch.stack(list(masks.values()), dim=1)  # (B, M)
-        query = (keys * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        scores = self.score(torch.tanh(self.query(query).unsqueeze(1) + keys)).squeeze(-1)
-        return masked_softmax(scores, mask)  # over the M modalities
+        return masked_softmax(modality_scores(keys, mask, self.query, self.score), mask)

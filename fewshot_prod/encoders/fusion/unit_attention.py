@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from fewshot_prod.encoders.attention import masked_softmax
+from fewshot_prod.encoders.attention import masked_softmax, modality_scores
 from fewshot_prod.encoders.fusion.blocks import BlockFusion, Fusion
+from fewshot_prod.encoders.unit_length import unit_length
 
 
 class UnitAttentionFusion(Fusion):
@@ -99,14 +99,13 @@ class UnitAttentionFusion(Fusion):
         units = {}
         for name, x in known.items():
             block, there = self.blocks[name](x), masks[name]
-            units[name] = normalize(self.centres[name](block, there), dim=1) * there.unsqueeze(1)
+            units[name] = unit_length(self.centres[name](block, there)) * there.unsqueeze(1)
         return units, torch.stack(list(masks.values()), dim=1)
 
     def _weights(self, units: dict[str, Tensor], mask: Tensor) -> Tensor:
         # a unit vector's entries are small, and tanh would leave their keys as they are
         keys = torch.stack([self.keys[name](self.length * u) for name, u in units.items()], dim=1)  # (B, M, hidden)
-        query = (keys * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        scores = self.score(torch.tanh(self.query(query).unsqueeze(1) + keys)).squeeze(-1)
+        scores = modality_scores(keys, mask, self.query, self.score)
         return masked_softmax(scores + scores.new_tensor(self.shares).log(), mask)
 
 

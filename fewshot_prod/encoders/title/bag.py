@@ -37,7 +37,7 @@ class BagEncoder(nn.Module):
 
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """How much each token counts, (B, T): all of a title's the same."""
-        return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)
+        return uniform_weights(tokens, lengths)
 
 
 def token_mask(tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -48,3 +48,13 @@ def token_mask(tokens: Tensor, lengths: Tensor) -> Tensor:
         [[True, True, False], [False, False, False]]
     """
     return torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)
+
+
+def uniform_weights(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """float (B, T): how much each token counts in a mean over a title's tokens; 0 where there is none.
+
+    Example:
+        >>> uniform_weights(torch.zeros(2, 3, dtype=torch.long), torch.tensor([2, 0])).tolist()
+        [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    """
+    return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.catalog.images import cache_folder
 from fewshot_prod.catalog.titles import normalise_title, padded
-from fewshot_prod.encoders.title.bag import token_mask
+from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
 
 PACKAGED = {"all-minilm-l6-v2": "all_minilm_l6_v2"}  # models that come as packages: their name, the module
 
@@ -82,7 +82,7 @@ class HuggingFaceEncoder(nn.Module):
 
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """How much each token counts, (B, T): all of a title's the same, as the states are averaged."""
-        return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)
+        return uniform_weights(tokens, lengths)
 
 
 class PretrainedTokenizer:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.attention import masked_softmax
-from fewshot_prod.encoders.title.bag import token_mask
+from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
 
 
 class SelfAttentionBlock(nn.Module):
@@ -88,7 +88,7 @@ class TransformerEncoder(nn.Module):
 
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """How much each token counts, (B, T): all of a title's the same, as the states are averaged."""
-        return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)
+        return uniform_weights(tokens, lengths)
 
     def _states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if tokens.shape[1] > len(self.positions):

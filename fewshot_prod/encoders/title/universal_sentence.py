@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from fewshot_prod.catalog.titles import normalise_title, padded
-from fewshot_prod.encoders.title.bag import token_mask
+from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
+from fewshot_prod.encoders.unit_length import unit_length
 
 SPANS = ((0, 1), (1, 1), (2, 2))  # tokens that a branch's windows reach to the left and to the right
 
@@ -72,7 +73,7 @@ class UniversalSentenceEncoder(nn.Module):
         dense = self.dense
         y = (dense["p1"](x) + dense["d1"](dense["d0"](x).relu())).relu()
         features = (dense["p3"](y) + dense["d3"](dense["d2"](y).relu())).tanh()
-        return normalize(features, dim=1) * (lengths > 0).unsqueeze(1)
+        return unit_length(features) * (lengths > 0).unsqueeze(1)
 
     def elements(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What each token adds to a title's sum, float (B, T, 512), and bool (B, T) saying which tokens exist."""
@@ -90,7 +91,7 @@ class UniversalSentenceEncoder(nn.Module):
 
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """How much each token counts, (B, T): all of a title's the same, as they are summed."""
-        return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)
+        return uniform_weights(tokens, lengths)
 
 
 class SentenceTokenizer:
