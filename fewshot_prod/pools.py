@@ -135,10 +135,10 @@ class Pools:
         return self._once("features", lambda: self._embed(self.part, self.inputs(pixels=False)))
 
     def with_base(self, setting: Setting) -> Tensor:
-        """Features (N, D) of the part's products and of all base ones, held out or not."""
+        """Features (N, D), where the encoder is, of the part's products and of all base ones, held out or not."""
         products = episode_products(self.catalog, self.split, setting, self.part)
         part = f"{self.part} and base"
-        return self._once(part, lambda: self._embed(part, self._read(products, False)))
+        return self._once(part, lambda: self._embed(part, self._read(products, False))).to(self.prepared.encoder.device)
 
     def calibrated(self, method: Any, setting: Setting, seed: int) -> CalibratedStacking:
         """``method`` with the penalty on base logits that does best on the validation classes beside the base ones."""
