@@ -120,6 +120,16 @@ def test_summary_names_the_columns_that_were_not_taken_for_images_or_titles(tmp_
     assert "no image column found; not used: bild (--columns.image names one)" in text and "no title" not in text
 
 
+def test_summary_tells_how_many_titles_name_their_category(tmp_path):
+    (tmp_path / "shop.csv").write_text("title,category\nRed cups,Cups\nBlue cup,Cups\nGreen bowl,Cups\nSaucer,Cups\n")
+    text = summary(load_catalog("table", tmp_path / "shop.csv"))
+    assert "name their category: 25 % letter by letter, 50 % as the masking counts (singular, plural" in text
+    assert "name their" not in summary(load_catalog("table", tmp_path / "shop.csv", labelled=False))
+    untitled = load_catalog("synthetic", products_per_category=1, image_size=16)
+    untitled.frame["title"] = None
+    assert "name their" not in summary(untitled)
+
+
 def test_reading_twice_gives_the_same(planted):
     first, second = load_catalog("table", planted), load_catalog("table", planted)
     pd.testing.assert_frame_equal(first.frame, second.frame)
