@@ -112,6 +112,7 @@ def main(args: Args) -> int:
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)
     inputs = prepared.inputs(train)
+    options["batch_size"] = min(options["batch_size"], len(train))  # a small catalog is one batch
     hashed = json.dumps([options, train.fingerprint], sort_keys=True)
     name = f"seed{args.seed}-{sha256(hashed.encode()).hexdigest()[:8]}"  # other options, another folder
     folder = runs / catalog.name / split / args.recipe / name
