@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_prod import catalog, pools
+from fewshot_prod import catalog, pools, prepare
 from fewshot_prod.cli import main
 from fewshot_prod.results import read_records
 from fewshot_prod.splits import read_split
@@ -144,6 +145,23 @@ def test_an_encoder_is_trained_by_its_recipe(tmp_path):
     assert "gru, seed 0: validation" in done.stdout
     (folder,) = (tmp_path / "runs" / "smoke").glob("synthetic/*/gru/seed0/encoder")
     assert {path.name for path in folder.iterdir()} == {"config.json", "weights.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "history", "told"),
+    [
+        ("pretrain", [{"score": 0.5}, {"score": 0.7}], "validation 70.0 %"),
+        ("pretrain", [{"loss": 1.0}], "not validated: too few validation categories"),
+        ("none", [], "taken as it is: not trained, so not validated"),
+    ],
+)
+def test_an_encoder_without_validation_has_no_accuracy(stage, history, told, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_encoder.py", "--smoke"])
+    facts = {"stage": stage, "history": history, "train_seconds": 60.0}
+    monkeypatch.setattr(prepare, "prepare_encoder", lambda *_: SimpleNamespace(facts=facts))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "experiments" / "train_encoder.py"), run_name="__main__")
+    assert not stop.value.code and capsys.readouterr().out == f"conv4, seed 0: {told}, 1.0 minutes\n"
 
 
 def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
