@@ -338,6 +338,18 @@ def test_a_folder_per_category(tmp_path):
     assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("test/gift/x.txt", "not a picture")]
 
 
+def test_empty_folders_are_named(tmp_path):
+    save_picture(tmp_path / "ware/cup/1.png")
+    for name in ("ware/plate", "ware/bowl/.hidden", "gift/cup"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ware/plate/Thumbs.db").write_text("")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.categories == ("cup",) and catalog.emptied == ("bowl", "plate")
+    assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [
+        (name, "folder empty") for name in ("gift/cup", "ware/bowl", "ware/plate")
+    ]
+
+
 def test_pictures_outside_any_category(tmp_path):
     save_picture(tmp_path / "cups/1.png")
     save_picture(tmp_path / "2.png", 2)
