@@ -179,6 +179,16 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     assert main() == 2 and "n_query=100" in capsys.readouterr().err
 
 
+def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, capsys):
+    write_titles(tmp_path / "shop.csv", ["apron", "basket"], 3)
+    out, root = str(tmp_path / "split.json"), str(tmp_path / "shop.csv")
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "split", out, "--root", root])
+    assert main() == 2
+    assert capsys.readouterr().err.endswith("leave some as base: lower --min-groups, --novel or --validation\n")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--min-groups", "2", "--novel", "1", "--validation", "0"])
+    assert main() == 0
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     missing = run("table1_methods.py", "--catalog", "fashion", "--root", str(tmp_path / "nowhere"), cwd=tmp_path)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
