@@ -118,11 +118,13 @@ def main(args: Args) -> int:
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)
     inputs = prepared.inputs(train)
+    options["batch_size"] = min(options["batch_size"], len(train))  # a small catalog is one batch
     hashed = json.dumps([options, train.fingerprint], sort_keys=True)
     name = f"seed{args.seed}-{sha256(hashed.encode()).hexdigest()[:8]}"  # other options, another folder
     folder = runs / catalog.name / split / args.recipe / name
     sample = inputs[torch.arange(min(64, len(train)))]
-    precision = choose_precision(prepared.encoder.train(), sample, run_dir=folder)
+    fabric = launch_fabric()
+    precision = choose_precision(prepared.encoder.train(), sample, fabric, run_dir=folder)
     known = np.flatnonzero(np.isin(catalog.categories, train.categories))
     trained = pretrain(
         prepared.encoder,
@@ -133,6 +135,8 @@ def main(args: Args) -> int:
         run_dir=folder,
         fabric=launch_fabric(precision=precision),
     )
+    if not fabric.is_global_zero:  # the first process measures and writes for all
+        return 0
 
     logits = np.full((len(measured), len(catalog.categories)), -np.inf)  # a category without training is never guessed
     logits[:, known] = embed(trained.classifier, prepared.inputs(measured), precision=precision).numpy()
@@ -180,7 +184,7 @@ def main(args: Args) -> int:
         "train_seconds": trained.seconds,
         "commit": commit(),
         "versions": versions(),
-        "device": device_name(),
+        "device": device_name(trained.encoder.device),
     }
     append_record(results / f"classifier_{catalog.name}.jsonl", record)
     print(f"\n{classifiers_table([record])}\n{folder}: encoder/, head.safetensors, categories.csv, confusion.png")

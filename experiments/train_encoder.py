@@ -50,8 +50,11 @@ def main(args: Args) -> int:
     facts = prepare_encoder(args.recipe, catalog, split, args.seed, runs, overrides).facts
     if args.tensorboard:
         log_history(facts["history"], args.tensorboard / catalog.name / split.name / args.recipe / f"seed{args.seed}")
-    best = max((row["score"] for row in facts["history"] if "score" in row), default=float("nan"))
-    print(f"{args.recipe}, seed {args.seed}: validation {100 * best:.1f} %, {facts['train_seconds'] / 60:.1f} minutes")
+    scores = [row["score"] for row in facts["history"] if "score" in row]
+    validated = f"validation {100 * max(scores):.1f} %" if scores else "not validated: too few validation categories"
+    if facts["stage"] == "none":
+        validated = "taken as it is: not trained, so not validated"
+    print(f"{args.recipe}, seed {args.seed}: {validated}, {facts['train_seconds'] / 60:.1f} minutes")
     return 0
 
 

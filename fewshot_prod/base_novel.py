@@ -152,7 +152,7 @@ def base_penalty(method: Method, pool: Tensor, sampler: BaseNovelSampler, n_epis
     """
     margins, right, novel = [], [], []
     for start in range(0, n_episodes, 10):
-        episodes = sampler.sample(start, min(start + 10, n_episodes))
+        episodes = sampler.sample(start, min(start + 10, n_episodes)).to(pool.device)
         logits, labels, n = method(pool, episodes), episodes.query_labels, episodes.n_base
         (high_base, base), (high_novel, new) = logits[..., :n].max(2), logits[..., n:].max(2)
         margins.append((high_base - high_novel).flatten())

@@ -126,6 +126,7 @@ def measure_table(
     for seed in seeds:
         cells: dict[tuple[str, Setting], Record] = {}
         pools: dict[str, Pools] = {}
+        untrainable: dict[str, Exception] = {}
         for row in rows:
             if all(row.n_ways and setting.n_way not in row.n_ways for setting in samplers):
                 way = " or ".join(map(str, row.n_ways))
@@ -133,6 +134,8 @@ def measure_table(
                 count += len(settings)
                 continue
             try:
+                if row.recipe in untrainable:
+                    raise untrainable[row.recipe]
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
                     pools[row.recipe] = Pools(prepared, catalog, split, part)
@@ -146,6 +149,8 @@ def measure_table(
                 method = pool.build(row.method, **row.options)
             except Exception as error:
                 failures.append(f"{row.name}, seed {seed}: {type(error).__name__}: {error}")
+                if row.recipe not in pools:  # not tried again for its other rows
+                    untrainable[row.recipe] = error.with_traceback(None)
                 count += len(settings)
                 continue
             for setting in settings:
@@ -345,7 +350,7 @@ def measure_cell(
         skipped={names[c]: n for c, n in sampler.skipped.items()},
         train_seconds=pool.prepared.facts["train_seconds"],
         eval_seconds=scores.seconds,
-        device=device_name(),
+        device=device_name(pool.prepared.encoder.device),
     )
     return record | more, scores.accuracy
 

@@ -51,22 +51,30 @@ def _leave_group() -> None:
 def choose_precision(
     encoder: nn.Module,
     sample: ProductInputs,
-    device: torch.device | str = "cpu",
+    fabric: Fabric | None = None,
     steps: int = 3,
     run_dir: Path | None = None,
 ) -> str:
     """The faster of ``PRECISIONS`` for forward and backward on ``sample``, by the median of ``steps`` timed steps.
 
-    Differences under 10 % keep float32. The encoder's parameters and running statistics are left as they were.
+    Differences under 10 % keep float32. The encoder goes to where it will be trained, which is where both are timed;
+    its parameters and running statistics are left as they were.
 
     Args:
+        fabric: where training will run; the choice of its first process holds for all of them.
         run_dir: of the training run, where the choice is kept: timings vary, and a run that was stopped goes on in the
             precision that it began with.
     """
+    fabric = fabric or launch_fabric()
+    return fabric.broadcast(_kept_or_faster(encoder, sample, fabric, steps, run_dir) if fabric.is_global_zero else None)
+
+
+def _kept_or_faster(encoder: nn.Module, sample: ProductInputs, fabric: Fabric, steps: int, run_dir: Path | None) -> str:
     kept = run_dir / "precision" if run_dir else None
-    if kept and kept.is_file():
-        return kept.read_text(encoding="utf-8")
-    device = torch.device(device)
+    if kept and kept.is_file() and (known := kept.read_text(encoding="utf-8")) in PRECISIONS:
+        return known
+    device = fabric.device
+    encoder.to(device)
     state = {k: v.clone() for k, v in encoder.state_dict().items()}
     sample = sample.to(device)
     seconds = {}
@@ -86,7 +94,9 @@ def choose_precision(
     choice = "bf16-mixed" if seconds["bf16-mixed"] < 0.9 * seconds["32-true"] else "32-true"
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(choice, encoding="utf-8")
+        fresh = kept.with_name(f".precision-{os.getpid()}.tmp")
+        fresh.write_text(choice, encoding="utf-8")
+        os.replace(fresh, kept)
     return choice
 
 
@@ -101,3 +111,17 @@ def average_gradients(fabric: Fabric, parameters: list[Tensor]) -> None:
     for p in parameters:
         grad = p.grad if p.grad is not None else torch.zeros_like(p)
         p.grad = fabric.all_reduce(grad, reduce_op="mean")
+
+
+@torch.no_grad()
+def average_buffers(fabric: Fabric, module: nn.Module) -> None:
+    """Replace floating-point buffers, such as running statistics, by their mean over the processes of ``fabric``.
+
+    What is the same everywhere stays so to the last bit. Nothing to do on one process.
+    """
+    if fabric.world_size == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            torch.distributed.broadcast(first := buffer.clone(), 0)
+            buffer.copy_(first + fabric.all_reduce(buffer - first, reduce_op="mean"))

@@ -81,7 +81,7 @@ class EpisodeBatch:
         return (self[i : i + max(1, size)] for i in range(0, len(self), max(1, size)))
 
     def to(self, device: torch.device | str) -> EpisodeBatch:
-        return self._map(lambda t: t.to(device, non_blocking=True))
+        return self._map(lambda t: t.to(device))
 
     def _map(self, change) -> EpisodeBatch:
         values = (getattr(self, f.name) for f in fields(self))

@@ -105,7 +105,7 @@ def image_part(encoder: ProductEncoder) -> ProductEncoder:
     """
     alone = build_encoder({"image": encoder.config["image"], "title": None, "fusion": None})
     alone.image = encoder.image
-    return alone.train(encoder.training)
+    return alone.to(encoder.device).train(encoder.training)
 
 
 def with_image_features(inputs: ProductInputs, encoder: ProductEncoder, **options: Any) -> ProductInputs:

@@ -129,7 +129,7 @@ def metatrain(
     Raises:
         ValueError: for an unknown algorithm, a meta-batch that the processes cannot share evenly, ``norm="batch"``
             of metric methods on several processes, ``norm="support"`` of theirs, or a loss that is not finite.
-        CheckpointError: if the state in ``run_dir`` belongs to other settings.
+        CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
     fabric = fabric or launch_fabric()
     if algorithm not in ALGORITHMS:
@@ -150,6 +150,7 @@ def metatrain(
             del settings[name]
     precision = str(fabric._precision.precision)
     settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
+    settings["data"] = inputs.fingerprint(*map(np.asarray, (category_ids, groups)))
     settings |= {"frozen": list(frozen)} if frozen else {}
 
     model: MetricTraining | MAMLTraining

@@ -136,9 +136,9 @@ class Pools:
         self._made: dict[str, Any] = {}
 
     def of(self, method: Any) -> Any:
-        """What ``method`` needs: float32 features (N, D), or ProductInputs."""
+        """What ``method`` needs: float32 features (N, D), where the encoder and its head are, or ProductInputs."""
         if method.needs == "features":
-            return self.features()
+            return self.features().to(self.prepared.encoder.device)
         parts = getattr(method, "parts", None)
         return self.inputs(pixels=parts is None or "image" in parts.split("+"))
 
@@ -148,14 +148,14 @@ class Pools:
         return self._once(f"inputs, pixels {pixels}", lambda: self._read(products, pixels))
 
     def features(self) -> Tensor:
-        """float32 (N, D)."""
+        """float32 (N, D) on the CPU."""
         return self._once("features", lambda: self._embed(self.part, self.inputs(pixels=False)))
 
     def with_base(self, setting: Setting) -> Tensor:
-        """Features (N, D) of the part's products and of all base ones, held out or not."""
+        """Features (N, D), where the encoder is, of the part's products and of all base ones, held out or not."""
         products = episode_products(self.catalog, self.split, setting, self.part)
         part = f"{self.part} and base"
-        return self._once(part, lambda: self._embed(part, self._read(products, False)))
+        return self._once(part, lambda: self._embed(part, self._read(products, False))).to(self.prepared.encoder.device)
 
     def calibrated(self, method: Any, setting: Setting, seed: int) -> CalibratedStacking:
         """``method`` with the penalty on base logits that does best on the validation classes beside the base ones."""
@@ -164,17 +164,18 @@ class Pools:
         return CalibratedStacking(method, base_penalty(method, chooser.with_base(setting), sampler))
 
     def without(self, missing: Missing, sampler: EpisodeSampler) -> tuple[Tensor, QueriesApart]:
-        """Features (2 N, D): the products as supports show them, then as queries do; and episodes over these rows."""
+        """Features (2 N, D), where the encoder is: the products as supports show them, then as queries do; and episodes
+        over these rows."""
         whole = self.features()
         products = self.split.select(self.catalog, self.part)
         hidden = missing.hide(self.inputs(pixels=False), products.frame["product_id"].tolist())
         part = f"{self.part}, {100 * missing.rate:g} % without {missing.modality}"
         less = self._once(part, lambda: self._embed(part, hidden))
         support, query = (less if missing.where in (side, "both") else whole for side in ("supports", "queries"))
-        return torch.cat([support, query]), QueriesApart(sampler, len(whole))
+        return torch.cat([support, query]).to(self.prepared.encoder.device), QueriesApart(sampler, len(whole))
 
     def center(self) -> Tensor:
-        """Mean feature of the base classes, float32 (D,)."""
+        """Mean feature of the base classes, float32 (D,) on the CPU."""
         return self._once("center", self._center)
 
     def build(self, method: str, **options: Any) -> Any:

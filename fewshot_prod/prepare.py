@@ -75,7 +75,8 @@ def prepare_encoder(
 ) -> Prepared:
     """The encoder that recipe ``name`` gives on this catalog, trained now or read from ``runs``.
 
-    Only products of base and validation classes are handed to training.
+    Only products of base and validation classes are handed to training. Trained or read, the encoder is where training
+    runs, on a GPU if there is one. Of several processes the first keeps it.
 
     Args:
         overrides: options that win over the recipe's, where its stage knows them.
@@ -92,10 +93,11 @@ def prepare_encoder(
     base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
     training = training_facts(name, catalog, base, validation, seed, overrides)
     folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
-    if (folder / "encoder" / "config.json").is_file():
+    fabric = launch_fabric()
+    if fabric.broadcast((folder / "encoder" / "config.json").is_file()):
         encoder, facts = load_checkpoint(folder / "encoder")
         if facts["training"] == training:
-            return Prepared(encoder, facts)
+            return Prepared(encoder.to(fabric.device), facts)
         report(f"{folder}: its settings or data have changed; training anew")
 
     def prepared_start(start: str | None) -> Prepared | None:
@@ -104,7 +106,7 @@ def prepare_encoder(
     start, title_start = prepared_start(recipe.start), prepared_start(recipe.title_start)
     masked_classes, options = training["masked_classes"], stage_options(recipe, catalog, overrides)
     prepared = untrained(recipe, base, masked_classes, seed)
-    encoder, inputs = prepared.encoder, prepared.inputs
+    encoder, inputs = prepared.encoder.to(fabric.device), prepared.inputs
     if start:
         take_over(encoder, start.encoder)
     if title_start:
@@ -143,7 +145,7 @@ def prepare_encoder(
         # A run that was stopped under other settings must not stand in this one's way.
         unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
         sample = base_inputs[torch.arange(min(64, len(base)))]
-        facts["precision"] = choose_precision(encoder.train(), sample, run_dir=unfinished)
+        facts["precision"] = choose_precision(encoder.train(), sample, fabric, run_dir=unfinished)
         chooser = FewShotValidation.fitting(
             validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
         )
@@ -177,9 +179,12 @@ def prepare_encoder(
         facts["pretrained_on"] = (
             sources[0] if sources[0] and sources[1] in sources[0] else ", ".join(filter(None, sources))
         )
-    save_checkpoint(folder / "encoder", encoder, facts)
-    for left in folder.glob("unfinished-*"):
-        shutil.rmtree(left)
+    fabric.barrier()  # every process has read what this replaces
+    if fabric.is_global_zero:
+        save_checkpoint(folder / "encoder", encoder, facts)
+        for left in folder.glob("unfinished-*"):
+            shutil.rmtree(left)
+    fabric.barrier()
     return Prepared(encoder.eval(), facts)
 
 

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from fewshot_prod.augment import augment
 from fewshot_prod.catalog import CatalogError
 from fewshot_prod.checkpoints import TrainingState
-from fewshot_prod.devices import average_gradients, launch_fabric
+from fewshot_prod.devices import average_buffers, average_gradients, launch_fabric
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.inputs import ProductInputs
@@ -81,10 +81,14 @@ def drop_modalities(
 ) -> ProductInputs:
     """Hide the image of some products and the title of others (``rate`` / 2 each, never the last one left).
 
+    A batch of images alone, or of titles alone, stays as it is.
+
     Args:
         part: (i, n) for part i, from 0, of n equal ones that are dealt to processes: what is hidden in a product is
             then what would be hidden in the whole, by the same generator.
     """
+    if not batch.shows_images or batch.tokens is None:
+        return batch
     i, n = part
     draw = torch.rand(n * len(batch), generator=generator).chunk(n)[i].to(batch.lengths.device)
     has_image = batch.has_image if batch.has_image is not None else torch.ones_like(draw, dtype=torch.bool)
@@ -158,9 +162,9 @@ def pretrain(
         fabric: a launched Fabric; its precision is used. None: one device, float32.
 
     Raises:
-        ValueError: for an unknown optimiser.
+        ValueError: for an unknown optimiser, or a loss that is not finite.
         CatalogError: if there are fewer products than one batch, or all are of one category.
-        CheckpointError: if the state in ``run_dir`` belongs to other settings.
+        CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
     classes, labels = np.unique(category_ids, return_inverse=True)
     if len(classes) < 2:
@@ -175,6 +179,7 @@ def pretrain(
     for name in ("run_dir", "resume"):
         settings.pop(name, None)
     settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
+    settings["data"] = inputs.fingerprint(labels)
 
     targets = torch.from_numpy(labels.astype(np.int64))
     seed_step(seed)
@@ -213,7 +218,7 @@ def pretrain(
             batch, target = inputs[rows].to(fabric.device), targets[rows].to(fabric.device)
             if augmentation is not None and batch.images is not None:
                 batch = replace(batch, images=augment(batch.images, generator, **augmentation))
-            if modality_dropout and batch.shows_images and batch.tokens is not None:
+            if modality_dropout:
                 batch = drop_modalities(batch, modality_dropout, generator)
             with fabric.autocast():
                 logits = model(batch)
@@ -226,9 +231,13 @@ def pretrain(
             if ema_decay is not None:
                 average.update_parameters(model)
         row = {"epoch": epoch + 1, "loss": float(fabric.all_reduce(total_loss, reduce_op="mean")) / steps}
+        if not math.isfinite(row["loss"]):
+            raise ValueError(f"the loss is {row['loss']} in epoch {epoch + 1}: lower lr, which is {lr}")
+        for module in modules.values():
+            average_buffers(fabric, module)  # each process has seen other batches
         seconds = time.perf_counter() - started
         if validation is not None:
-            row |= validation.score(result.encoder, precision=settings["precision"])
+            row |= fabric.broadcast(validation.score(result.encoder, precision=settings["precision"]))
             if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
                 progress["best"], progress["best_head"] = (
                     {k: v.detach().cpu().clone() for k, v in part.state_dict().items()}

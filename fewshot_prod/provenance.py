@@ -8,8 +8,12 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewshot_prod import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 
 def versions() -> dict[str, str | None]:
@@ -43,7 +47,7 @@ def commit() -> str | None:
         return None
 
 
-def device_name(device: str = "cpu") -> str:
+def device_name(device: torch.device | str = "cpu") -> str:
     """What to write down as a record's device: the GPU's name, or the processor's and its number of cores."""
     if str(device).startswith("cuda"):
         import torch

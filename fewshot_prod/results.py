@@ -72,7 +72,7 @@ def cell(
         n_way: classes an episode, or "all" (novel classes at once) or "base+novel" (these and all base classes).
         n_query: query products a class.
         config: the whole resolved configuration; plain JSON values, no paths.
-        modality: "image", "title" or "image+title".
+        modality: "image", "title", "image+title" or "image+title+attributes".
         train_seed: seed of the encoder's training; None for an encoder that was not trained here.
         norm: what the normalisation layers use, e.g. "running" or "support" statistics.
         images_seen: images shown in all of the encoder's training here, pretraining included.

@@ -74,8 +74,10 @@ class FewShotValidation:
             center = embed(encoder, self.center_inputs, flip=False, precision=precision).mean(0)
             method = NearestCentroid(center=center)
         method = method or NearestCentroid(transform="L2N")
-        adapting = method.needs == "inputs"
-        pool = self.inputs if adapting else embed(encoder, self.inputs, flip=False, precision=precision)
+        if method.needs == "inputs":
+            pool = self.inputs
+        else:  # where the encoder is, whose head may be the method's module
+            pool = embed(encoder, self.inputs, flip=False, precision=precision).to(encoder.device)
         accuracy = {
             f"{shot}-shot": float(evaluate(method, pool, self.sampler(shot), self.n_episodes).accuracy.mean())
             for shot in self.n_shots

@@ -170,6 +170,33 @@ def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
     assert sum("done before" in line for line in lines) == 2
 
 
+def test_a_recipe_that_cannot_be_trained_is_tried_once_and_fails_every_row(catalog, tmp_path, monkeypatch):
+    tried = []
+
+    def fail(recipe, *_):
+        tried.append(recipe)
+        raise ValueError("the loss is nan")
+
+    monkeypatch.setattr("fewshot_prod.cells.prepare_encoder", fail)
+    failures, lines = measure(catalog, tmp_path)
+    assert failures == [f"{row.name}, seed 0: ValueError: the loss is nan" for row in ROWS]
+    assert tried == ["conv4", "conv4_prototypical"]  # rows 1 and 3 share a recipe
+    assert lines[-1].startswith("0 cells measured, 3 failed")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to train and measure on")
+def test_a_table_is_measured_on_the_gpu_that_its_encoders_are_trained_on(catalog, tmp_path):
+    methods = ("relation", "feat", "maml", "maml_first_order")
+    rows = [Row(name, f"conv4_{name}", name) for name in methods]
+    rows += [Row("am3", "conv4_gru", "am3"), Row("tuned", "conv4", "finetune_all", {"n_adaptation_steps": 1})]
+    for _ in range(2):  # trained, then read
+        failures, _ = measure(catalog, tmp_path, rows)
+        assert failures == []
+        records = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "cell"]
+        assert {r["device"] for r in records} == {torch.cuda.get_device_name()}
+        (tmp_path / "records.jsonl").unlink()
+
+
 def test_a_setting_that_does_not_fit_is_reported_not_failed(measured, catalog):
     lines: list[str] = []
     options = {"catalog": catalog, "split": default_split(catalog), "seeds": (0,), "overrides": SMOKE}

@@ -189,6 +189,11 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     assert "--refit trains on the validation part" in capsys.readouterr().err
     assert script.main(replace(arguments, recipe="lite0")) == 2
     assert "give a recipe that is pretrained: conv4" in capsys.readouterr().err
+    few = ["title,category", *(f"{name} number {i},{name}" for name in ("cup", "mug") for i in range(10))]
+    (tmp_path / "few.csv").write_text("\n".join(few))
+    assert script.main(replace(arguments, catalog="table", root=tmp_path / "few.csv")) == 0  # fewer than one batch
+    (record,) = read_records(tmp_path / "runs" / "smoke" / "classifier_table.jsonl")
+    assert record["config"]["options"]["batch_size"] == record["n_train"] < 20
     pair = ["title,category", *(f"{word} {name},{name}" for name in ("cup", "mug") for word in ("red", "blue"))]
     (tmp_path / "pairs.csv").write_text("\n".join(pair))
     with pytest.raises(CatalogError, match="has no products for test: none of its categories has 3 groups"):

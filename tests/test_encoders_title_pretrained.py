@@ -25,6 +25,7 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.metatrain import metatrain
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
 from fewshot_prod.prepare import prepare_encoder
@@ -157,6 +158,24 @@ def test_gradients_of_both_orders_against_finite_differences(kind, encoder):
 
     assert torch.autograd.gradcheck(features, values, fast_mode=True)
     assert torch.autograd.gradgradcheck(features, values, fast_mode=True)
+
+
+@kinds
+def test_maml_adapts_episodes_at_once_where_the_encoder_can_and_else_one_by_one(kind, encoder, folder):
+    title = {"kind": "huggingface", "model": str(folder)} if kind == "bert" else {"kind": "universal_sentence"}
+    whole = build_encoder({"title": title})
+    tokens, lengths = whole.tokenizer.encode(["red shoe", "blue mug", None, "running shoe", "a blue shoe", "mug"] * 4)
+    inputs, ids = ProductInputs(tokens=tokens, lengths=lengths), np.arange(24) % 6
+    episodes = EpisodeSampler(ids, np.arange(24), n_way=3, n_shot=1, n_query=2, seed=0).sample(0, 2)
+    maml = MAML(whole, inner_lr=0.1, n_adaptation_steps=2, vectorised=True)
+    assert maml.vectorises(torch.device("cpu")) == (kind == "use")
+    one_by_one = replace(maml, vectorised=False)
+    torch.testing.assert_close(maml(inputs, episodes), one_by_one(inputs, episodes), rtol=1e-3, atol=1e-4)
+    trained = metatrain(
+        whole, inputs, ids, np.arange(24), algorithm="maml", n_way=3, n_shot=1, n_query=2, meta_batch_size=2,
+        n_iterations=1, n_adaptation_steps=1, vectorised=True, report=lambda line: None,
+    )  # fmt: skip
+    assert np.isfinite(trained.history[-1]["loss"])
 
 
 @kinds

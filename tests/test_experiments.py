@@ -12,13 +12,14 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_prod import catalog, pools
+from fewshot_prod import catalog, pools, prepare
 from fewshot_prod.cli import main
 from fewshot_prod.results import read_records
 from fewshot_prod.splits import read_split
@@ -148,6 +149,23 @@ def test_an_encoder_is_trained_by_its_recipe(tmp_path):
     assert {path.name for path in folder.iterdir()} == {"config.json", "weights.safetensors"}
 
 
+@pytest.mark.parametrize(
+    ("stage", "history", "told"),
+    [
+        ("pretrain", [{"score": 0.5}, {"score": 0.7}], "validation 70.0 %"),
+        ("pretrain", [{"loss": 1.0}], "not validated: too few validation categories"),
+        ("none", [], "taken as it is: not trained, so not validated"),
+    ],
+)
+def test_an_encoder_without_validation_has_no_accuracy(stage, history, told, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_encoder.py", "--smoke"])
+    facts = {"stage": stage, "history": history, "train_seconds": 60.0}
+    monkeypatch.setattr(prepare, "prepare_encoder", lambda *_: SimpleNamespace(facts=facts))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "experiments" / "train_encoder.py"), run_name="__main__")
+    assert not stop.value.code and capsys.readouterr().out == f"conv4, seed 0: {told}, 1.0 minutes\n"
+
+
 def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     small = catalog.load_catalog("synthetic", products_per_category=20)
     monkeypatch.setattr(catalog, "load_catalog", lambda *_, **__: small)
@@ -161,6 +179,16 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     assert 60 < accuracy["5-way 1-shot"] < accuracy["5-way 5-shot"] < 100
     monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), "--queries", "100"])
     assert main() == 2 and "n_query=100" in capsys.readouterr().err
+
+
+def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, capsys):
+    write_titles(tmp_path / "shop.csv", ["apron", "basket"], 3)
+    out, root = str(tmp_path / "split.json"), str(tmp_path / "shop.csv")
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "split", out, "--root", root])
+    assert main() == 2
+    assert capsys.readouterr().err.endswith("leave some as base: lower --min-groups, --novel or --validation\n")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--min-groups", "2", "--novel", "1", "--validation", "0"])
+    assert main() == 0
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):

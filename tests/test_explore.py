@@ -148,6 +148,8 @@ def test_attention_is_that_of_the_forward_pass(pools):
     encoder.train()
     found = encoder.attention(inputs)
     assert encoder.training
+    for name, parts in encoder.attention(inputs, batch_size=4).items():
+        torch.testing.assert_close(parts, found[name])
     encoder.eval()
     assert found["tokens"].shape == inputs.tokens.shape and found["modalities"].shape == (6, 2)
     torch.testing.assert_close(found["modalities"].sum(1), torch.ones(6))

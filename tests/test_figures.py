@@ -361,6 +361,17 @@ def test_a_missing_chinese_font_is_told_with_its_remedy(monkeypatch):
         product_sheet(flat_images(1), {"shirt": [0]})
 
 
+def test_a_missing_chinese_font_is_told_once_and_not_a_character_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "chinese_family", lambda: None)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ax = confusion_matrix(np.eye(2, dtype=int), ["衬衫", "口红"])
+        style.save_figure(ax, tmp_path / "a.png")
+        assert ["Chinese" in str(warning.message) for warning in told] == [True]
+        style.save_figure(class_sizes({"cup": 1}, parts={"ᠠ": ["cup"]}), tmp_path / "b.png")
+        assert "Glyph" in str(told[1].message), "other scripts are still told of"
+
+
 @pytest.fixture
 def two_glyphs(tmp_path):
     """An installed family with two Chinese characters, a full box and half of one, so that no download is needed."""

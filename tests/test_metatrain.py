@@ -240,10 +240,20 @@ def test_goes_on_after_kill_9_to_the_same_weights(algorithm, tmp_path):
     assert all(torch.equal(resumed[k], uninterrupted[k]) for k in resumed)
 
 
+def test_modality_dropout_changes_nothing_where_there_is_one_modality():
+    trained = [
+        metatrain(conv4(), *products(8, 0), norm="group", n_iterations=2, modality_dropout=rate, **QUICK)
+        for rate in (0.0, 0.8)
+    ]
+    assert encoder_hash(trained[0].encoder) == encoder_hash(trained[1].encoder)
+
+
 def test_a_state_of_other_settings_is_refused(tmp_path):
     metatrain(conv4(), *products(8, 0), norm="group", n_iterations=1, run_dir=tmp_path, **QUICK)
     with pytest.raises(CheckpointError, match=r"other settings \(outer_lr\)"):
         metatrain(conv4(), *products(8, 0), norm="group", n_iterations=1, outer_lr=0.1, run_dir=tmp_path, **QUICK)
+    with pytest.raises(CheckpointError, match=r"other settings \(data\)"):
+        metatrain(conv4(), *products(8, 1), norm="group", n_iterations=1, run_dir=tmp_path, **QUICK)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from reference import partial_distances_by_loops, squared_distances_by_loops, transformed_by_loops
 from sklearn.linear_model import LogisticRegression
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewshot_prod.encoders.heads import RelationModule, SetAttention
 from fewshot_prod.encoders.inner_rates import attach_inner_rates
@@ -297,6 +298,27 @@ def test_one_method_serves_any_number_of_ways(name):
         sampler = EpisodeSampler(CATEGORIES, np.arange(48), n_way=n_way, n_shot=1, n_query=4, seed=0)
         logits = method(pool_of(method), sampler.sample(0, 2))
         assert logits.shape == (2, 4 * n_way, n_way) and torch.isfinite(logits).all()
+
+
+class LargestResult(TorchDispatchMode):
+    """The bytes of the largest tensor that any operation returns."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        if isinstance(result, torch.Tensor):
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
+        return result
+
+
+@methods(needs="features")
+def test_a_small_episode_takes_little_memory(name):
+    """Kernels work in blocks of megabytes, on a GPU of up to a gigabyte, that hold many episodes."""
+    method, episodes = build(name), draw(1)
+    with LargestResult() as largest:
+        method(FEATURES, episodes)
+    assert 0 < largest.bytes < 2**16
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to keep tensors on")

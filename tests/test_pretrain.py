@@ -128,6 +128,23 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     assert train(epochs=1, run_dir=tmp_path, lr=0.2, resume=False).history
 
 
+def test_a_state_of_other_products_is_refused(tmp_path):
+    def go_on(inputs, labels):
+        encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+        return pretrain(encoder, inputs, labels, epochs=1, batch_size=16, run_dir=tmp_path, **QUIET)
+
+    inputs, labels = striped_products()
+    go_on(inputs, labels)
+    go_on(inputs, labels)
+    for others in ((striped_products(seed=1)[0], labels), (inputs, labels[::-1])):
+        with pytest.raises(CheckpointError, match=r"other settings \(data\)"):
+            go_on(*others)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["settings"]["data"]  # as earlier versions wrote it
+    torch.save(state, tmp_path / "state.pt")
+    assert go_on(inputs, labels).history == state["progress"]["history"]
+
+
 def test_the_moving_average_is_the_recursion_written_out():
     encoder = torch.nn.BatchNorm1d(2)
     average = moving_average(encoder, 0.5)
@@ -146,6 +163,11 @@ def test_the_moving_average_is_the_recursion_written_out():
 def test_too_few_products_for_a_batch():
     with pytest.raises(ValueError, match=r"batch_size=128 must be at most the number of products \(64\)"):
         pretrain(build_encoder({"image": {"name": "conv4", "width": 16}}), *striped_products(), batch_size=128)
+
+
+def test_a_loss_that_is_not_finite_is_told():
+    with pytest.raises(ValueError, match=r"the loss is nan in epoch 1: lower lr, which is 1e\+30"):
+        train(epochs=2, lr=1e30)
 
 
 def test_one_category_is_refused():
@@ -194,6 +216,13 @@ def test_modality_dropout_never_takes_the_last_one():
     halves = [drop_modalities(inputs[torch.arange(400).chunk(2)[i]], 0.5, seed_step(0), (i, 2)) for i in range(2)]
     for name in ("has_image", "lengths"):
         assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(dropped, name))
+
+
+def test_modality_dropout_leaves_a_lone_modality_alone():
+    titles = ProductInputs(tokens=torch.ones(50, 3, dtype=torch.int64), lengths=torch.full((50,), 3))
+    images = ProductInputs(images=torch.zeros(50, 2, 2, 3, dtype=torch.uint8))
+    for inputs in (titles, images):
+        assert drop_modalities(inputs, 1.0, seed_step(0)) is inputs
 
 
 def test_class_balanced_order_evens_out_a_long_tail():

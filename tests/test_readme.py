@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 FIGURES = ROOT / "experiments" / "figures"
 README = ROOT / "README.md"
+DATA_PAGE = ROOT / "data" / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 
@@ -85,6 +86,14 @@ def test_linked_and_named_files_exist(page):
     missing = sorted({name for name in named if name not in placeholders and not (ROOT / name).exists()})
     assert named or page.name == "CHANGELOG.md"
     assert not missing
+
+
+def test_the_example_of_a_chinese_catalog_prints_what_it_says(capsys):
+    (example,) = re.findall(r"^```python\n(.*?)^```$", DATA_PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    exec(example, {})
+    told = capsys.readouterr().out.splitlines()
+    assert "84 categories (17 parents)" in told[0] and "missing" in told[1]
+    assert example.endswith(f"  # {told[-1]}\n") and re.search("[\u4e00-\u9fff]", told[-1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -98,7 +98,8 @@ def test_problem_messages_name_value_and_remedy(planted):
     assert reasons["shop.csv:5"] == "image missing: img/none.png"
     assert reasons["shop.csv:6"].startswith("image truncated: img/half.jpg: ")
     assert reasons["shop.csv:13"] == "category empty: the row has no label"
-    assert "(1089000000 pixels)" in reasons["shop.csv:7"] and reasons["shop.csv:7"].endswith("scale it down")
+    large = "image too large: img/bomb.png has 1,089,000,000 pixels, 3.0 GB decoded; the limit is 89,478,485 pixels: "
+    assert reasons["shop.csv:7"] == large + "scale it down"
     assert reasons["shop.csv:9"] == "id repeated: 'a1' stands at shop.csv:2 already"
     assert "6 fields where the header has 5; quote fields" in reasons["shop.csv:10"]
     assert reasons["shop.csv:16"] == "broken line: a quote is opened and never closed"
@@ -118,6 +119,16 @@ def test_summary_names_the_columns_that_were_not_taken_for_images_or_titles(tmp_
     (tmp_path / "shop.csv").write_text("id,bild,title,category\n1,img/1.png,red cup,cups\n")
     text = summary(load_catalog("table", tmp_path / "shop.csv"))
     assert "no image column found; not used: bild (--columns.image names one)" in text and "no title" not in text
+
+
+def test_summary_tells_how_many_titles_name_their_category(tmp_path):
+    (tmp_path / "shop.csv").write_text("title,category\nRed cups,Cups\nBlue cup,Cups\nGreen bowl,Cups\nSaucer,Cups\n")
+    text = summary(load_catalog("table", tmp_path / "shop.csv"))
+    assert "name their category: 25 % letter by letter, 50 % as the masking counts (singular, plural" in text
+    assert "name their" not in summary(load_catalog("table", tmp_path / "shop.csv", labelled=False))
+    untitled = load_catalog("synthetic", products_per_category=1, image_size=16)
+    untitled.frame["title"] = None
+    assert "name their" not in summary(untitled)
 
 
 def test_reading_twice_gives_the_same(planted):
@@ -325,6 +336,18 @@ def test_a_folder_per_category(tmp_path):
         ["train/ware/plate/1.jpg", "plate", "ware", "train", "train/ware/plate/1.jpg"],
     ]
     assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("test/gift/x.txt", "not a picture")]
+
+
+def test_empty_folders_are_named(tmp_path):
+    save_picture(tmp_path / "ware/cup/1.png")
+    for name in ("ware/plate", "ware/bowl/.hidden", "gift/cup"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ware/plate/Thumbs.db").write_text("")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.categories == ("cup",) and catalog.emptied == ("bowl", "plate")
+    assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [
+        (name, "folder empty") for name in ("gift/cup", "ware/bowl", "ware/plate")
+    ]
 
 
 def test_pictures_outside_any_category(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,19 +44,25 @@ def open_rgb(path: Path, name: str | None = None) -> Image.Image:
         with Image.open(path) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise ImageProblem(
-                    f"image too large: {name} is {width}x{height} pixels, {3 * width * height / 2**30:.1f} GB "
-                    f"decoded; the limit is {MAX_PIXELS:,} pixels: scale it down"
-                )
+                raise _too_large(f"{name} is {width}x{height} pixels", width * height)
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except ImageProblem:
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageProblem(f"image too large: {name}: {error}; scale it down") from None
+    except Image.DecompressionBombError as error:  # Pillow's own, above twice its limit; it tells no width and height
+        told = re.search(r"(\d+) pixels", str(error))
+        pixels = int(told[1]) if told else 2 * MAX_PIXELS
+        raise _too_large(f"{name} has {pixels:,} pixels", pixels) from None
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error...
         kind = "image truncated" if "truncated" in str(error).lower() else "image unreadable"
         raise ImageProblem(f"{kind}: {name}: {str(error).replace(str(path), name)}") from None
+
+
+def _too_large(found: str, pixels: int) -> ImageProblem:
+    return ImageProblem(
+        f"image too large: {found}, {3 * pixels / 2**30:.1f} GB decoded; the limit is {MAX_PIXELS:,} pixels: "
+        "scale it down"
+    )
 
 
 def _rgb(image: Image.Image) -> Image.Image:

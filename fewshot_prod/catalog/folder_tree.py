@@ -15,7 +15,7 @@ LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})
 
 
 def read_folder_tree(root: Path) -> list[Row]:
-    """One row a file under ``root``, in the order of their paths; files that are no pictures are bad rows.
+    """One row a file under ``root``, in the order of their paths; what is no picture, and empty folders, are bad rows.
 
     The category is the folder that the picture lies in, the parent the folder above it. Where two folders of the
     same name lie in different parents, their categories are named ``parent/folder``. If all top folders are called
@@ -25,7 +25,8 @@ def read_folder_tree(root: Path) -> list[Row]:
         CatalogError: if there is no file.
     """
     unreadable: list[OSError] = []
-    paths = sorted(path.relative_to(root) for path in _files(root, unreadable))
+    files, empty = _files(root, unreadable)
+    paths = sorted(path.relative_to(root) for path in files)
     if not paths:
         raise CatalogError(f"{root} holds neither a table (.csv, .tsv, .parquet) nor folders of pictures")
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
@@ -34,12 +35,19 @@ def read_folder_tree(root: Path) -> list[Row]:
     parents = defaultdict(set)
     for folders in locations.values():
         parents[folders[-1:]].add(folders[-2:-1])
+
+    def category(folders: tuple[str, ...]) -> str:
+        return "/".join(folders[-2:] if len(parents[folders[-1:]]) > 1 else folders[-1:])
+
     rows = [Row(str(error.filename), reason=f"folder unreadable: {error.strerror}") for error in unreadable]
+    for folder in sorted(path.relative_to(root) for path in empty):
+        reason = "folder empty: no picture in it; add some, or delete it"
+        rows.append(Row(folder.as_posix(), category=category(folder.parts[skip:]) or None, reason=reason))
     for path, folders in locations.items():
         row = Row(path.as_posix(), product_id=path.as_posix(), image=path.as_posix())
         rows.append(row)
         row.split = path.parts[0] if skip and len(path.parts) > 1 else None
-        row.category = "/".join(folders[-2:] if len(parents[folders[-1:]]) > 1 else folders[-1:])
+        row.category = category(folders)
         row.parent = folders[-2] if len(folders) > 1 else None
         if not path.as_posix().isprintable() or any("\ud800" <= c <= "\udfff" for c in path.as_posix()):
             row.place, row.reason = ascii(path.as_posix()), "text not UTF-8: the file's name cannot be read"
@@ -48,9 +56,13 @@ def read_folder_tree(root: Path) -> list[Row]:
     return rows
 
 
-def _files(root: Path, unreadable: list[OSError]) -> list[Path]:
-    found = []
+def _files(root: Path, unreadable: list[OSError]) -> tuple[list[Path], list[Path]]:
+    """The files under ``root``, and the folders that hold nothing."""
+    files, empty = [], []
     for folder, subfolders, names in os.walk(root, onerror=unreadable.append):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(folder, n) for n in names if not n.startswith(".") and n.lower() not in LEFT_BY_SYSTEMS]
-    return found
+        found = [Path(folder, n) for n in names if not n.startswith(".") and n.lower() not in LEFT_BY_SYSTEMS]
+        files += found
+        if not found and not subfolders:
+            empty.append(Path(folder))
+    return files, empty

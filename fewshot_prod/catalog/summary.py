@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from fewshot_prod.catalog.catalog import COLUMNS, Catalog, Problem
+from fewshot_prod.catalog.class_words import naming_rate
 
 
 def summary(catalog: Catalog, examples: int | None = 3) -> str:
-    """Products, categories, what is missing, near-duplicates, class sizes, and the problems by kind.
+    """Products, categories, what is missing, near-duplicates, class sizes, named categories, the problems by kind.
 
     Args:
         examples: rows told of each kind of problem; None: all.
@@ -25,6 +26,8 @@ def summary(catalog: Catalog, examples: int | None = 3) -> str:
           images: 0 (1 missing); titles: 1 (0 missing)
           groups: 1 (0 products are near-duplicates of another)
           category sizes in groups: 1 (cup) to 1 (cup)
+          titles that name their category: 100 % letter by letter, 100 % as the masking counts (singular,
+          plural, hyphenated)
           left out: nothing
     """
     frame = catalog.frame
@@ -47,6 +50,14 @@ def summary(catalog: Catalog, examples: int | None = 3) -> str:
     if not unlabelled:
         lines.append(
             f"  category sizes in groups: {sizes.min()} ({sizes.idxmin()}) to {sizes.max()} ({sizes.idxmax()})"
+        )
+    if titles and not unlabelled:
+        named = frame[frame["title"].notna()]
+        letters = [c.casefold() in t.casefold() for c, t in zip(named["category"], named["title"], strict=True)]
+        lines.append(
+            f"  titles that name their category: {100 * np.mean(letters):.0f} % letter by letter, "
+            f"{100 * naming_rate(named['title'], named['category']):.0f} % as the masking counts "
+            "(singular, plural, hyphenated)"
         )
     if catalog.emptied:
         lines.append(f"  categories without a usable row: {', '.join(catalog.emptied)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -74,6 +75,11 @@ class ProductEncoder(nn.Module):
         return "+".join(name for name in MODALITIES if getattr(self, name) is not None)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
     def pretrained_on(self) -> list[str]:
         """What the parts that come with weights were trained on, as they come."""
         return [part.pretrained_on for part in self.children() if hasattr(part, "pretrained_on")]
@@ -95,23 +101,25 @@ class ProductEncoder(nn.Module):
         return features[name].float() * present[name].unsqueeze(1)
 
     @torch.no_grad()
-    def attention(self, inputs: ProductInputs) -> dict[str, Tensor]:
-        """What is attended to, without dropout.
+    def attention(self, inputs: ProductInputs, batch_size: int = 256) -> dict[str, Tensor]:
+        """What is attended to, without dropout; computed a batch at a time where the encoder is.
 
         Returns:
-            "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding; rows sum
-            to 1, and to 0 for a missing title. "modalities", float32 (B, M), if they are fused by attention: in the
-            order of ``MODALITIES``, 0 for a missing one; rows sum to 1.
+            On the CPU: "tokens", float32 (B, T), if there is a title part: over the tokens of each title, 0 on padding;
+            rows sum to 1, and to 0 for a missing title. "modalities", float32 (B, M), if they are fused by attention:
+            in the order of ``MODALITIES``, 0 for a missing one; rows sum to 1.
         """
         was_training = self.training
         self.eval()
-        found = {}
-        if self.title is not None:
-            found["tokens"] = self.title.attention_weights(inputs.tokens, inputs.lengths)
-        if isinstance(self.fusion, (AttentionFusion, UnitAttentionFusion)):
-            found["modalities"] = self.fusion.weights(*self.modality_features(inputs))
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for rows in torch.arange(len(inputs)).split(batch_size):
+            batch = inputs[rows].to(self.device)
+            if self.title is not None:
+                found["tokens"].append(self.title.attention_weights(batch.tokens, batch.lengths).cpu())
+            if isinstance(self.fusion, (AttentionFusion, UnitAttentionFusion)):
+                found["modalities"].append(self.fusion.weights(*self.modality_features(batch)).cpu())
         self.train(was_training)
-        return found
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     def modality_features(self, inputs: ProductInputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each modality's features (B, D_m) before fusion, and bool (B,) saying which products have it."""

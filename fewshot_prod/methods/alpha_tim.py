@@ -15,8 +15,15 @@ class AlphaTIM(TIM):
     2021, arXiv:2204.11181.
 
     TIM with Tsallis's entropies :math:`H_\alpha(p) = (1 - \sum_k p_k^\alpha) / (\alpha - 1)` in the mutual information
-    of the queries (section 4); the support keeps Shannon's cross-entropy. Their slope at the uniform mean prediction
-    is flatter, so that unequal classes cost less. Transductive.
+    of the queries (section 4),
+
+    .. math::
+        I_\alpha = H_\alpha(\bar p) - \frac{1}{|Q|} \sum_{q \in Q} H_\alpha(p_q)
+        = \frac{1}{\alpha - 1} \Big(\frac{1}{|Q|} \sum_{q, k} p_{qk}^\alpha - \sum_k \bar p_k^\alpha\Big),
+        \qquad \bar p = \frac{1}{|Q|} \sum_q p_q,
+
+    which is subtracted from the loss; the support keeps Shannon's cross-entropy. The entropies' slope at the uniform
+    mean prediction is flatter, so that unequal classes cost less. Transductive.
 
     Args:
         alpha: of the entropies; towards 1 they become Shannon's. The paper chooses it on validation classes: 2 for

@@ -99,7 +99,7 @@ class AM3:
 
     def _logits(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         embeddings = self.class_embeddings.to(pool.device)[episodes.classes]  # (E, n_way, D_e)
-        prototypes, _ = self.mixing(embeddings, class_means(pool, episodes))
+        prototypes, _ = self.mixing.to(pool.device)(embeddings, class_means(pool, episodes))
         queries = pool[episodes.query]  # (E, Q, D)
         squares = prototypes.square().sum(2)[:, None] + queries.square().sum(2)[..., None]
         return -self.logit_scale * torch.baddbmm(squares, queries, prototypes.mT, alpha=-2)
@@ -137,12 +137,12 @@ def fit_mixing(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mixing = AdaptiveMixing(class_embeddings.shape[1], features.shape[1], dropout=dropout)
+        mixing = AdaptiveMixing(class_embeddings.shape[1], features.shape[1], dropout=dropout).to(features.device)
         method = AM3(mixing, class_embeddings, logit_scale=logit_scale, normalise=normalise)
         sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
         optimiser = torch.optim.Adam(mixing.parameters(), lr)
         for i in range(0, n_iterations * meta_batch_size, meta_batch_size):
-            episodes = sampler.sample(i, i + meta_batch_size)
+            episodes = sampler.sample(i, i + meta_batch_size).to(features.device)
             loss = F.cross_entropy(method(features, episodes).flatten(0, 1), episodes.query_labels.flatten())
             optimiser.zero_grad()
             loss.backward()

@@ -21,7 +21,15 @@ class BaselinePlusPlus:
 
     A classifier of one weight vector a class, whose logits are scaled cosine similarities to the features (section
     3.2), is trained on the support's frozen features by SGD with momentum, in every episode of a batch at once. It
-    starts from the class means (Qi et al. 2018, "Low-shot learning with imprinted weights"). Inductive.
+    starts from the class means (Qi et al. 2018, "Low-shot learning with imprinted weights"):
+
+    .. math::
+        \mathrm{logit}_k(x) = s \, \frac{w_k^T x}{\|w_k\| \|x\|}, \qquad
+        L = -\frac{1}{|S|} \sum_{(x, y) \in S} \log \mathrm{softmax}_y(\mathrm{logit}(x)), \qquad
+        v \leftarrow \mu v + \nabla_w L + \delta w, \quad w \leftarrow w - \eta v,
+
+    with ``logit_scale`` s, ``momentum`` :math:`\mu`, ``weight_decay`` :math:`\delta` and ``lr`` :math:`\eta`.
+    Inductive.
 
     Args:
         n_adaptation_steps: full-batch steps.

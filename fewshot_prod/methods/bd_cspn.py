@@ -17,11 +17,19 @@ from fewshot_prod.methods.transforms import Transform, check_transform, transfor
 
 @dataclass(frozen=True)
 class BDCSPN:
-    """J. Liu, L. Song, Y. Qin, "Prototype Rectification for Few-Shot Learning", 2020, arXiv:1911.10713.
+    r"""J. Liu, L. Song, Y. Qin, "Prototype Rectification for Few-Shot Learning", 2020, arXiv:1911.10713.
 
     Queries are shifted onto the support's mean (cross-class bias). Those that are nearest to a class join its support
     (intra-class bias), and the class's prototype becomes their average, weighted by a softmax over their cosines to
-    the first prototype (section 3.2). A query's logits are its cosines to these prototypes. Transductive.
+    the first prototype (section 3.2). With :math:`c_k` the mean of class k's support features,
+
+    .. math::
+        x'_q = x_q + \bar x_{support} - \bar x_{query}, \qquad
+        w_{ik} = \frac{\exp(\epsilon \cos(x'_i, c_k))}{\sum_{j \in S'_k} \exp(\epsilon \cos(x'_j, c_k))}, \qquad
+        p_k = \sum_{i \in S'_k} w_{ik} x'_i,
+
+    where :math:`S'_k` is the class's support, which is not shifted, with the queries that join it. A query's logits
+    are its cosines :math:`\epsilon \cos(x_q, p_k)` to these prototypes. Transductive.
 
     Args:
         cosine_scale: the paper's epsilon, multiplies the cosines inside the weights, and the logits.

@@ -49,7 +49,7 @@ def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tenso
         share = share / share.sum(2, keepdim=True)
     # Few enough that a CPU's last-level cache holds the features, many enough that small operations are worth a call.
     block_bytes = 2**23 if pool.device.type == "cpu" else 2**30
-    block = max(1, block_bytes // (index.shape[1] * pool.shape[1] * pool.element_size()))
+    block = max(1, min(n, block_bytes // (index.shape[1] * pool.shape[1] * pool.element_size())))
     buffer = pool.new_empty(block, index.shape[1], pool.shape[1])
     out = pool.new_empty(n, q, episodes.n_way)
     for i in range(0, n, block):

@@ -19,9 +19,17 @@ class FEAT:
     2020, arXiv:1812.03664.
 
     The class means of an episode, as a set, pass through self-attention (section 4), which makes them fit the task;
-    a query's logits are its negative squared distances to the adapted ones, times ``logit_scale``. Training adds,
-    with weight ``contrastive_weight``, the loss of classifying every item by class centers that are adapted within
-    their class (section 4.3). Inductive: queries are not adapted.
+    a query's logits are its negative squared distances to the adapted ones, times ``logit_scale``. With :math:`c_k`
+    the mean support feature of class k, D its size and :math:`s` the scale,
+
+    .. math::
+        c'_k = \mathrm{LayerNorm}\Big(c_k + W_O \sum_j a_{kj} W_V c_j\Big), \qquad
+        a_k = \mathrm{softmax}_j \big((W_Q c_k)^T W_K c_j / \sqrt D\big), \qquad
+        \mathrm{logit}_k(x) = -s \, \|x - c'_k\|^2.
+
+    Training adds, with weight ``contrastive_weight``, the loss of classifying every item x of support and query by
+    class centers that are adapted within their class (section 4.3): the same logits, with the mean of what the same
+    attention makes of all of class k's items in the place of :math:`c'_k`. Inductive: queries are not adapted.
 
     Args:
         module: from a set (E, n_way, D) to the adapted set; a

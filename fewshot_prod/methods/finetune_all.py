@@ -18,11 +18,18 @@ from fewshot_prod.methods.transforms import Transform, check_transform, transfor
 
 @dataclass(frozen=True)
 class FinetuneAll:
-    """G. S. Dhillon, P. Chaudhari, A. Ravichandran, S. Soatto, "A Baseline for Few-Shot Image Classification", 2020,
+    r"""G. S. Dhillon, P. Chaudhari, A. Ravichandran, S. Soatto, "A Baseline for Few-Shot Image Classification", 2020,
     arXiv:1909.02729, without its transductive term.
 
     A cosine head that starts from the class means of the support (section 3.1) is trained on the support together
-    with the encoder, by Adam. Each episode starts from the same encoder, which stays as it is: a copy is trained.
+    with the encoder f, by Adam:
+
+    .. math::
+        \mathrm{logit}_k(x) = s \cos(f_\theta(x), w_k), \qquad
+        \min_{\theta, w} -\frac{1}{|S|} \sum_{(x, y) \in S} \log \mathrm{softmax}_y(\mathrm{logit}(x)), \qquad
+        w_k = \text{mean of class } k\text{'s } f_\theta(x) \text{ at the start}.
+
+    Each episode starts from the same encoder, which stays as it is: a copy is trained.
     Normalisation layers use their running statistics and dropout is off, so that queries do not influence each other.
     Inductive.
 

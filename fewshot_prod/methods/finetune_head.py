@@ -15,12 +15,20 @@ from fewshot_prod.methods.transforms import Transform, check_transform, transfor
 
 @dataclass(frozen=True)
 class FinetuneHead:
-    """W.-Y. Chen, Y.-C. Liu, Z. Kira, Y.-C. F. Wang, J.-B. Huang, "A Closer Look at Few-shot Classification", 2019,
+    r"""W.-Y. Chen, Y.-C. Liu, Z. Kira, Y.-C. F. Wang, J.-B. Huang, "A Closer Look at Few-shot Classification", 2019,
     arXiv:1904.04232: the Baseline.
 
     A linear head is trained on the support's frozen features by SGD with momentum (section 3.2), in every episode
-    of a batch at once. It starts from the class means (Qi et al. 2018, "Low-shot learning with imprinted weights"),
-    so that no step is nearest centroid. Inductive.
+    of a batch at once. It starts from the class means c_k (Qi et al. 2018, "Low-shot learning with imprinted
+    weights"), so that no step is nearest centroid:
+
+    .. math::
+        \mathrm{logit}_k(x) = s (w_k^T x + b_k), \quad w_k = c_k, \; b_k = -\|c_k\|^2 / 2 \text{ at the start}, \quad
+        L = -\frac{1}{|S|} \sum_{(x, y) \in S} \log \mathrm{softmax}_y(\mathrm{logit}(x)),
+
+    and each step is :math:`v \leftarrow \mu v + \nabla L + \delta \theta`, :math:`\theta \leftarrow \theta - \eta v` of
+    the weights and biases :math:`\theta`, with ``logit_scale`` s, ``momentum`` :math:`\mu`, ``weight_decay``
+    :math:`\delta` and ``lr`` :math:`\eta`. Inductive.
 
     Args:
         n_adaptation_steps: full-batch steps.

@@ -46,7 +46,8 @@ class MAML:
         precision: "32-true" or "bf16-mixed".
         parts: what the steps change: "image", "title", "attributes", "fusion", "head" or some joined by "+"; None: all.
             All of the encoder is meta-trained in any case. Not for learn2learn.
-        vectorised: adapt the episodes at once by vmap; None does so on GPUs, where it pays. Not for learn2learn.
+        vectorised: adapt the episodes at once by vmap; None does so on GPUs, where it pays. Not for learn2learn, nor
+            for title encoders of Hugging Face Transformers, whose episodes are always adapted one by one.
 
     Raises:
         ValueError: for an unknown engine, norm or head, or parts that cannot be adapted alone.
@@ -124,7 +125,8 @@ class MAML:
     def vectorises(self, device: torch.device) -> bool:
         """Whether episodes are adapted at once on ``device``."""
         at_once = device.type == "cuda" if self.vectorised is None else self.vectorised
-        return at_once and self.engine == "torch.func"
+        able = all(getattr(part, "vectorises", True) for part in self.encoder.modules())
+        return at_once and able and self.engine == "torch.func"
 
     def query_logits(self, learner: Learner, support: ProductInputs, labels: Tensor, query: ProductInputs) -> Tensor:
         """Logits (E, Q, n_way) of E episodes at once, differentiable in the learner's encoder.

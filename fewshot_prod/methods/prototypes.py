@@ -61,9 +61,8 @@ def linear_logits(
     """
     q = episodes.query.shape[1]
     at_once, block_bytes = (128, 2**21) if pool.device.type == "cpu" else (4096, 2**28)
-    block = max(1, block_bytes // (q * pool.shape[1] * pool.element_size()))
-    gathered = pool.new_empty(block, q, pool.shape[1])
-    parts = []
+    block = max(1, min(len(episodes), at_once, block_bytes // (q * pool.shape[1] * pool.element_size())))
+    gathered, parts = None, []
     for part in episodes.split(at_once):
         weights, biases = head(part)
         biases = weights.new_zeros(()) if biases is None else biases[:, None]
@@ -72,6 +71,7 @@ def linear_logits(
         if torch.is_grad_enabled() and (pool.requires_grad or weights.requires_grad):
             parts.append(torch.baddbmm(biases, pool[part.query], weights))
             continue
+        gathered = pool.new_empty(block, q, pool.shape[1]) if gathered is None else gathered
         out = pool.new_empty(len(part), q, weights.shape[2])
         for i in range(0, len(part), block):
             rows = part.query[i : i + block]

@@ -29,6 +29,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 SHADES = "Blues"  # of a quantity: its lightness falls steadily, so that it reads in grey too
 
 _CJK = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
+# How matplotlib's warnings of such a character begin, one for each of them whenever it is drawn
+_MISSING_CJK = r"Glyph \d+ \(\\N\{(CJK|HIRAGANA|KATAKANA|FULLWIDTH|HALFWIDTH|IDEOGRAPHIC)"
 # Families with simplified Chinese, as Linux, macOS, Windows and the package mplfonts name them
 CJK_FAMILIES = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "Noto Sans CJK JP")
 CJK_FAMILIES += ("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans GB")
@@ -46,7 +48,7 @@ def drawn_on(ax: Axes | None, width: float, height: float | None = None, grid: s
     family = chinese_family()
     fonts = {"font.family": [*plt.rcParams["font.family"], family]} if family else {}
     if ax is not None:
-        with plt.rc_context(fonts):
+        with plt.rc_context(fonts), _missing_cjk_untold():
             yield ax
         show_chinese(ax)
         return
@@ -56,14 +58,22 @@ def drawn_on(ax: Axes | None, width: float, height: float | None = None, grid: s
     sizes |= {"lines.linewidth": 1.2 * scale, "lines.markersize": 4.2 * scale, "axes.linewidth": 0.6 * scale}
     # Outside of the context: the first figure of a notebook switches its display on, which leaving would undo.
     figure = plt.figure(figsize=(width, height or 0.72 * width), layout="constrained")
-    with plt.rc_context(sizes | fonts):
+    with plt.rc_context(sizes | fonts), _missing_cjk_untold():
         ax = figure.subplots()
         if grid:
             ax.grid(axis=grid, color="0.85", linewidth=0.4 * scale)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
         yield ax
-        show_chinese(ax)
+    show_chinese(ax)
+
+
+@contextmanager
+def _missing_cjk_untold() -> Iterator[None]:
+    """Texts are measured before they have a font with Chinese; whether there is one is told afterwards."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _MISSING_CJK)
+        yield
 
 
 def text_scale(width: float) -> float:
@@ -94,7 +104,10 @@ def set_heading(ax: Axes, parts: Sequence[str]) -> None:
 
 
 def show_chinese(ax: Axes) -> None:
-    """Give texts with Chinese or Japanese characters a font that has them; warn where none is installed."""
+    """Give texts with Chinese or Japanese characters a font that has them; where none is installed, warn.
+
+    What matplotlib says of each character that it lacks, whenever such a figure is drawn, is then left out.
+    """
     texts = [text for text in ax.findobj(Text) if _CJK.search(text.get_text())]
     if not texts:
         return
@@ -105,6 +118,7 @@ def show_chinese(ax: Axes) -> None:
             "system's package fonts-noto-cjk, or pip install mplfonts (85 MB, the extra 'fonts')",
             stacklevel=4,
         )
+        warnings.filterwarnings("ignore", _MISSING_CJK)
         return
     for text in texts:
         if family not in text.get_fontfamily():

@@ -4,6 +4,7 @@ Add one by writing its file and its line here. A kind is built by ``kind(vocab_s
 ``feature_dim``; ``encoder(tokens, lengths)``, float (B, feature_dim), zero for a missing title; ``elements(tokens,
 lengths)``, float (B, T, feature_dim) and bool (B, T), for fusions that read tokens; and ``attention_weights(tokens,
 lengths)``, float (B, T), how much each token counts. What stands in the padding makes no difference to any of them.
+A kind that :func:`torch.func.vmap` cannot run has ``vectorises = False``.
 
 Pretrained kinds, ``PRETRAINED``, come with their vocabulary: ``kind(**options)``, and ``encoder.tokenizer``, whose
 ``encode(titles)`` gives tokens and lengths. One that is read from a folder has ``arguments``, with which it is built

@@ -39,6 +39,8 @@ class HuggingFaceEncoder(nn.Module):
     plain titles and those without class words are written alike.
     """
 
+    vectorises = False  # under vmap: Transformers looks at a mask's values before it makes its own of it
+
     def __init__(self, *, model: str, architecture: dict[str, Any] | None = None, tokenizer: str | None = None) -> None:
         super().__init__()
         try:
