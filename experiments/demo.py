@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Args:
 
 def demo_rows() -> list[Row]:
     """Every method on image + title, and nearest centroid on images alone to compare with."""
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     return [
         Row("nearest_centroid, image only", "conv4", "nearest_centroid"),

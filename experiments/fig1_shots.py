@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Args:
 
 def figure_rows() -> list[Row]:
     """Every method on one encoder, image alone."""
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     return [
         Row("nearest_centroid", "conv4", "nearest_centroid"),

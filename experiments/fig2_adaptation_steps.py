@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 RECIPES = {"maml": "conv4_maml", "maml_first_order": "conv4_maml_first_order", "anil": "conv4_anil"}
 RECIPES |= {"reptile": "conv4_reptile", "finetune_all": "conv4"}
@@ -42,7 +42,7 @@ class Args:
 
 def figure_rows(steps: tuple[int, ...]) -> list[Row]:
     """Methods that take gradient steps on the support, image alone."""
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     return [
         Row(f"{method}, {k} steps", recipe, method, {"n_adaptation_steps": k})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def block(encoder: str, *, adapting: bool = True) -> list[Row]:
     Args:
         adapting: with methods that change the encoder, seconds an episode, and many more with all classes at once.
     """
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     base, control = f"{encoder} nearest_centroid", f"{encoder}_continued nearest_centroid"
     rows = [
@@ -65,7 +65,7 @@ def table_rows(*, titles: bool, descriptions: bool) -> list[Row]:
         titles: whether the catalog has any.
         descriptions: whether its categories have, as grocery's: AM3 mixes them, or the names, into prototypes.
     """
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     rows = block("resnet12", adapting=False)
     rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))

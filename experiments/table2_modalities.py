@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
         more: with the rows that are slow, MAML and fine-tuning on attention fusion, that fusion trained end to end and
             co-attention, whose image features cannot be kept; and those of other title encoders and of attributes.
     """
-    from fewshot_prod.cells import Row
     from fewshot_prod.recipes import FUSED_KINDS, FUSED_STARTS
+    from fewshot_prod.rows import Row
 
     methods, parts = {"nearest_centroid": "", "prototypical": "_prototypical"}, {"parts": "title+fusion+head"}
     rows = [Row(f"image {method}", FUSED_STARTS[image], method) for method in methods]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Args:
 
 def table_rows(image: str) -> list[Row]:
     """Image and title alone, which are not measured with anything missing, and fusions."""
-    from fewshot_prod.cells import Row
     from fewshot_prod.recipes import FUSED_STARTS
+    from fewshot_prod.rows import Row
 
     rows = [Row("image", FUSED_STARTS[image], "nearest_centroid")]
     for masked in ("", "_masked"):

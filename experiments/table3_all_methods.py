@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 FROZEN = ("ridge", "linear_probe", "finetune_head", "baseline_plus_plus")
 TRANSDUCTIVE = ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
@@ -42,7 +42,7 @@ class Args:
 
 def table_rows() -> list[Row]:
     """The rows, in the order in which they are measured; each is compared with the first."""
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     first = "nearest_centroid"
     return [

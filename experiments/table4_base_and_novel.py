@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 QUERIES = 5  # a category
 
@@ -46,7 +46,7 @@ def table_rows(*, titles: bool) -> list[Row]:
     Args:
         titles: whether the catalog has any.
     """
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     rows = []
     for encoder in ("conv4", "resnet12"):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from fewshot_prod.arguments import CatalogArgs, Measure, MeasureArgs, run_script
 
 if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
 # Trained and measured with batch statistics, which makes them transductive as in the papers, then measured inductively:
 # each query normalised by the support's statistics. MAML's head starts from prototypes (see the recipes), which makes
@@ -46,7 +46,7 @@ class Args:
 
 def table_rows() -> list[Row]:
     """The rows, in the order in which they are measured."""
-    from fewshot_prod.cells import Row
+    from fewshot_prod.rows import Row
 
     centroid = "nearest centroid"
     rows = [

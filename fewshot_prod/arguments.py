@@ -13,8 +13,8 @@ import tyro
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
-    from fewshot_prod.cells import Row
     from fewshot_prod.pools import Setting
+    from fewshot_prod.rows import Row
     from fewshot_prod.splits import Split
 
 Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
@@ -138,9 +138,10 @@ class MeasureArgs:
             UnknownName: for a row that there is not.
             ResultsError: if the file holds a row over more episodes.
         """
-        from fewshot_prod.cells import choose_rows, measure_table
+        from fewshot_prod.cells import measure_table
         from fewshot_prod.recipes import SMOKE
         from fewshot_prod.results import read_records
+        from fewshot_prod.rows import choose_rows
 
         runs, seeds, episodes, adapting = self.runs, self.seeds, self.episodes, self.episodes_adapting
         if self.smoke:

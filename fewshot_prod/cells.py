@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,11 @@ from fewshot_prod.episode_accuracy import save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
-from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, Setting, episode_products, episode_sampler, hyperparameters
 from fewshot_prod.prepare import columns_read, lacking_words, prepare_encoder
 from fewshot_prod.provenance import device_name
-from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import (
     Record,
-    ResultsError,
     append_record,
     cell,
     cell_key,
@@ -35,41 +31,8 @@ from fewshot_prod.results import (
     refuse_fewer_episodes,
     training_history,
 )
+from fewshot_prod.rows import Row, check_row, readable_rows
 from fewshot_prod.splits import Split
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Args:
-        name: unique in the table.
-        recipe: a key of ``RECIPES``.
-        method: a key of ``METHODS``.
-        options: hyperparameters of the method.
-        against: names of earlier rows with which it is compared episode by episode.
-        n_ways: the settings' ways that it is measured at; None for all of them.
-    """
-
-    name: str
-    recipe: str
-    method: str
-    options: dict[str, Any] = field(default_factory=dict)
-    against: tuple[str, ...] = ()
-    n_ways: tuple[int | str, ...] | None = None
-
-
-def choose_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """The rows of these names, in the order of ``rows``; all of them without names.
-
-    Raises:
-        UnknownName: if a name is no row's.
-    """
-    known = [row.name for row in rows]
-    for name in names:
-        if name not in known:
-            raise UnknownName("row", name, known)
-    return [row for row in rows if not names or row.name in names]
 
 
 def measure_table(
@@ -193,42 +156,6 @@ def measure_table(
         report(f"failed: {failure}")
     report(f"{measured_now} cells measured, {len(failures)} failed; records in {results}")
     return failures
-
-
-def check_row(row: Row) -> None:
-    """Raise UnknownName if there is no such recipe, method or option of that method, ResultsError for words where a
-    number belongs: before anything is trained for it."""
-    for kind, name, known in (("recipe", row.recipe, RECIPES), ("method", row.method, METHODS)):
-        if name not in known:
-            raise UnknownName(kind, name, known)
-    defaults = {f.name: f.default for f in fields(METHODS[row.method])}
-    for name, value in row.options.items():
-        if name not in defaults:
-            raise UnknownName(f"option of {row.method}", name, defaults)
-        if isinstance(defaults[name], (int, float)) and isinstance(value, str):
-            raise ResultsError(f"{row.name}: {name} is {value!r}: give a number, as the default {defaults[name]}")
-
-
-def readable_rows(rows: Sequence[Row], catalog: Catalog, report: Callable[[str], None]) -> list[Row]:
-    """The rows whose encoders read what the catalog has: images, titles or both. How many others there are is told.
-
-    Raises:
-        CatalogError: if none is left.
-    """
-    kept = list(rows)
-    for column in ("image", "title"):
-        if catalog.has([column]).any():
-            continue
-        kept = [row for row in kept if column not in columns_read(RECIPES[row.recipe])]
-        lacking = f"catalog {catalog.name!r} has no {column}s"
-        if not kept:
-            raise CatalogError(
-                f"{lacking}, and all that was to be measured reads {column}s: name their column (--columns.{column}), "
-                "or measure what the catalog has (tables 1 and 2 have rows of images and rows of titles)"
-            )
-        if len(kept) < len(rows):
-            report(f"{lacking}: {len(rows) - len(kept)} of {len(rows)} rows, which read {column}s, are left out")
-    return kept
 
 
 def episode_samplers(

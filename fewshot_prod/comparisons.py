@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.evaluation import paired_difference
+from fewshot_prod.pools import Setting
 from fewshot_prod.results import Record, append_record, cell_key, difference
-
-if TYPE_CHECKING:
-    from fewshot_prod.cells import Row
-    from fewshot_prod.pools import Setting
+from fewshot_prod.rows import Row
 
 
 def compare(

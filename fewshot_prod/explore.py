@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fewshot_prod.catalog import Catalog, CatalogError, load_catalog
-from fewshot_prod.cells import Row, describe, measure_cell
+from fewshot_prod.cells import describe, measure_cell
 from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.evaluation import paired_difference
@@ -22,6 +22,7 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.pools import Pools, Setting, episode_sampler
 from fewshot_prod.prepare import Prepared, prepare_encoder
 from fewshot_prod.results import Record, difference
+from fewshot_prod.rows import Row
 from fewshot_prod.splits import Split, default_split
 
 REPOSITORY = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from reference import slope_along
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fewshot_prod.cells import Row, describe
+from fewshot_prod.cells import describe
 from fewshot_prod.cli import evaluate_checkpoint
 from fewshot_prod.encoders.fusion import FUSIONS
 from fewshot_prod.encoders.product import ProductEncoder
@@ -27,6 +27,7 @@ from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.parts import PARTS
 from fewshot_prod.pools import Setting
 from fewshot_prod.prepare import Prepared
+from fewshot_prod.rows import Row
 
 TITLES = {
     "gru": {"embedding_dim": 6, "hidden_size": 4, "cell": "gru"},

@@ -11,7 +11,7 @@ import torch
 
 from fewshot_prod.base_novel import BASE_NOVEL, hold_out_base
 from fewshot_prod.catalog import CatalogError, load_catalog
-from fewshot_prod.cells import Row, episode_samplers, measure_table, readable_rows
+from fewshot_prod.cells import episode_samplers, measure_table
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
@@ -21,6 +21,7 @@ from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hy
 from fewshot_prod.prepare import Prepared, lacking_words, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
 from fewshot_prod.results import ResultsError, append_record, cell_key, read_records
+from fewshot_prod.rows import Row, readable_rows
 from fewshot_prod.splits import default_split, random_split, read_split
 from fewshot_prod.tables import methods_table
 

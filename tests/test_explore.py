@@ -10,7 +10,6 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fewshot_prod.catalog import CatalogError, load_catalog
-from fewshot_prod.cells import Row, choose_rows
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.explore import adaptation_steps, best_within, compare_methods, open_pools, recipe_for
@@ -21,6 +20,7 @@ from fewshot_prod.names import UnknownName, unknown_name
 from fewshot_prod.plots import adaptation_curve
 from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
 from fewshot_prod.recipes import RECIPES
+from fewshot_prod.rows import Row, choose_rows
 from fewshot_prod.splits import read_split
 
 

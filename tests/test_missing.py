@@ -11,7 +11,7 @@ import torch
 
 from fewshot_prod import recipes
 from fewshot_prod.catalog import load_catalog
-from fewshot_prod.cells import Row, measure_table
+from fewshot_prod.cells import measure_table
 from fewshot_prod.checkpoints import CheckpointError
 from fewshot_prod.encoders.fusion import build_fusion
 from fewshot_prod.encoders.product import build_encoder
@@ -25,6 +25,7 @@ from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
 from fewshot_prod.prepare import Prepared, untrained
 from fewshot_prod.recipes import Recipe
 from fewshot_prod.results import read_records
+from fewshot_prod.rows import Row
 from fewshot_prod.splits import default_split
 from fewshot_prod.tables import missing_differences_table, missing_table
 
