@@ -31,6 +31,7 @@ from fewshot_prod.published import beside_published
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
+    base_novel_differences_table,
     base_novel_table,
     differences_table,
     methods_table,
@@ -97,7 +98,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     is missing. A table's paired differences are drawn for each number of ways, those of images alone apart from those
     with titles, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most shots,
     images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over training
-    of Omniglot, whose encoders all start from random weights, and attention by category.
+    of Omniglot, whose encoders all start from random weights, and attention by category. Table 4 is a page without figures.
     """
     attention = current(records, "attention")
     if attention:
@@ -109,6 +110,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
             return {}
         draw = accuracy_vs_adaptation_steps if stem.startswith("fig2") else accuracy_vs_shots
         return {stem: partial(draw, records)}
+    if stem.startswith("table4"):
+        return {}
     if stem.startswith("table2b"):
         return {stem: partial(missing_sheet, records)} if by_what_is_missing(records) else {}
     drawn: dict[str, Callable[[], Axes]] = {}
@@ -187,7 +190,8 @@ def _page(stem: str, records: Sequence[Record], figures: Iterable[Path]) -> str:
         parts |= {"Accuracy": ("cell", missing_table), "Paired differences": ("difference", missing_differences_table)}
         del parts["Seconds"]  # table 2 has them
     if stem.startswith("table4"):
-        parts["Accuracy"] = ("cell", base_novel_table)
+        parts |= {"Accuracy": ("cell", base_novel_table)}
+        parts |= {"Paired differences": ("difference", base_novel_differences_table)}
     if stem.startswith("omniglot"):
         parts = {"Row by row": ("cell", beside_published), **parts}
     text = f"# {stem}\n\nMade by `make tables` from [the records](../results/{stem}.jsonl).\n"

@@ -152,8 +152,9 @@ def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
     apart = [n for n in names if a[n] != b[n]]
     sides = {s: {"key": cell_key(c), **{n: c[n] for n in apart if n != "config"}} for s, c in (("a", a), ("b", b))}
     shared |= {"kind": "difference", "n_episodes": min(a["n_episodes"], b["n_episodes"])}
-    if a["config"].get("missing") and a["config"]["missing"] == b["config"].get("missing"):
-        shared["config"] = {"missing": a["config"]["missing"]}  # of both, as the rest of the configurations is not
+    settings = {name: a["config"][name] for name in ("missing", "calibrated") if a["config"].get(name)}
+    if settings and all(b["config"].get(name) == value for name, value in settings.items()):
+        shared["config"] = settings  # of both, as the rest of the configurations is not
     return {**shared, **sides, **_plain({"mean": mean, "ci95": ci95}), "commit": commit(), "versions": versions()}
 
 

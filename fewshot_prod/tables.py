@@ -118,19 +118,32 @@ def missing_differences_table(records: Iterable[Record]) -> str:
     return differences_table(pairs, rows=MISSING_ROWS, columns=("missing_rate",))
 
 
-def base_novel_table(records: Iterable[Record]) -> str:
-    """Accuracies on base queries, on novel ones, and together their harmonic mean; all classes compete for each."""
-    cells = current(records, "cell")
+def base_novel_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, without: Sequence[str] = ()) -> str:
+    """Accuracies on base queries, on novel ones, and together their harmonic mean; all classes compete for each.
+
+    Args:
+        rows, without: as in :func:`methods_table`.
+    """
+    cells = _with_base_logits(current(records, "cell"))
     scored = [
-        r
-        | {"base_logits": "calibrated" if r["config"]["calibrated"] else "as they are", "queries": side}
-        | {field: r[f"{prefix}{field}"] for field in ("accuracy", "ci95")}
+        r | {"queries": side} | {field: r[f"{prefix}{field}"] for field in ("accuracy", "ci95")}
         for r in cells
         for side, prefix in (("base", "base_"), ("novel", "novel_"), ("together", ""))
     ]
-    text = methods_table(scored, rows=(*ROWS, "base_logits"), columns=(*COLUMNS, "queries"))
+    text = methods_table(scored, rows=(*rows, "base_logits"), columns=(*COLUMNS, "queries"), without=without)
     shots = " and ".join(sorted({str(r["config"]["base_shots"]) for r in cells}))
     return f"{text}\n{BASE_NOVEL_NOTE.format(shots=shots)}\n"
+
+
+def base_novel_differences_table(records: Iterable[Record]) -> str:
+    """Paired differences of the harmonic means."""
+    return differences_table(_with_base_logits(current(records, "difference")), rows=(*ROWS, "base_logits"))
+
+
+def _with_base_logits(records: Iterable[Record]) -> list[Record]:
+    """With a further field that says whether logits of base classes are calibrated."""
+    calibrated = {True: "calibrated", False: "as they are"}
+    return [r | {"base_logits": calibrated[(r["config"] or {}).get("calibrated", False)]} for r in records]
 
 
 def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:
