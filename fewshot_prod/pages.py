@@ -98,7 +98,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     is missing. A table's paired differences are drawn for each number of ways, those of images alone apart from those
     with titles, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most shots,
     images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over training
-    of Omniglot, whose encoders all start from random weights, and attention by category. Table 4 is a page without figures.
+    of Omniglot, whose encoders all start from random weights, and attention by category. Table 4 has none.
     """
     attention = current(records, "attention")
     if attention:
@@ -192,6 +192,7 @@ def _page(stem: str, records: Sequence[Record], figures: Iterable[Path]) -> str:
     if stem.startswith("table4"):
         parts |= {"Accuracy": ("cell", base_novel_table)}
         parts |= {"Paired differences": ("difference", base_novel_differences_table)}
+        del parts["Seconds"]  # table 1 has them
     if stem.startswith("omniglot"):
         parts = {"Row by row": ("cell", beside_published), **parts}
     text = f"# {stem}\n\nMade by `make tables` from [the records](../results/{stem}.jsonl).\n"
