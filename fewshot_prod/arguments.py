@@ -148,7 +148,9 @@ class MeasureArgs:
             runs = folder = Path("runs/smoke")
             seeds, episodes, adapting = seeds[:1], 20, 2
             catalog = catalog.take_groups(12)
-            settings = [replace(setting, n_query=5) for setting in settings if setting.n_shot <= 5]
+            settings = [
+                replace(setting, n_query=min(setting.n_query, 5)) for setting in settings if setting.n_shot <= 5
+            ]
         results = self.results or folder / f"{name}.jsonl"
         failures = measure_table(
             experiment,

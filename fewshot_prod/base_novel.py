@@ -17,10 +17,13 @@ from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.catalog import HELD_OUT
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.evaluation import Method, harmonic_mean
+from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.splits import Split
 
 BASE_NOVEL = "base+novel"
 HELD_OUT_SHARE = 0.2  # of the groups of each base category
+CALIBRATION_SHARE = 0.4  # of what is held out: calibrated on, and never scored
+CALIBRATION_QUERIES = 2  # a category
 
 
 def hold_out_base(catalog: Catalog, split: Split, least: int, seed: int = 0) -> Catalog:
@@ -40,13 +43,20 @@ def hold_out_base(catalog: Catalog, split: Split, least: int, seed: int = 0) -> 
         >>> len(split.select(catalog, "base")) - len(split.select(marked, "base")) == 3 * len(split.base)
         True
     """
+    base = catalog.frame["category"].isin(split.base).to_numpy()
+    held_out = _some_groups(catalog, base, HELD_OUT_SHARE, least, seed)
+    return replace(catalog, frame=catalog.frame.assign(**{HELD_OUT: held_out}))
+
+
+def _some_groups(catalog: Catalog, rows: np.ndarray, share: float, least: int, seed: int) -> np.ndarray:
+    """bool (N,): of ``rows`` those in groups drawn from each category, a share of its groups and at least so many."""
     rng = np.random.default_rng(seed)
     chosen: set[int] = set()
-    for name in sorted(split.base):
-        groups = np.unique(catalog.groups[(catalog.frame["category"] == name).to_numpy()])
-        chosen.update(rng.permutation(groups)[: max(least, round(HELD_OUT_SHARE * len(groups)))].tolist())
-    held_out = catalog.frame["category"].isin(split.base) & catalog.frame["group"].isin(chosen)
-    return replace(catalog, frame=catalog.frame.assign(**{HELD_OUT: held_out}))
+    category = catalog.frame["category"].to_numpy()
+    for name in sorted(set(category[rows])):
+        groups = np.unique(catalog.groups[rows & (category == name)])
+        chosen.update(rng.permutation(groups)[: max(least, round(share * len(groups)))].tolist())
+    return rows & np.isin(catalog.groups, sorted(chosen))
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,15 @@ class BaseNovelSampler:
 
     @classmethod
     def over(
-        cls, products: Catalog, split: Split, *, base_shots: int, n_shot: int, n_query: int, seed: int
+        cls,
+        products: Catalog,
+        split: Split,
+        *,
+        base_shots: int,
+        n_shot: int,
+        n_query: int,
+        seed: int,
+        calibrating: bool = False,
     ) -> BaseNovelSampler:
         """Over the rows of ``products``, those of base categories and of novel (or validation) ones.
 
@@ -72,6 +90,7 @@ class BaseNovelSampler:
         Args:
             base_shots, n_shot: support products a base category and a novel one.
             n_query: queries a category, of either kind.
+            calibrating: query the part of the held-out products that is calibrated on, not the part that is scored.
 
         Raises:
             CatalogError: if no base products were held out.
@@ -82,13 +101,17 @@ class BaseNovelSampler:
         base = products.frame["category"].isin(split.base).to_numpy()
         apart = base & ~np.isin(products.groups, products.groups[~base])
         held_out = products.frame[HELD_OUT].to_numpy(bool)
-        rows = {"support_rows": apart & ~held_out, "query_rows": apart & held_out}
+        calibrated_on = _some_groups(products, held_out, CALIBRATION_SHARE, CALIBRATION_QUERIES, seed=0)
+        queried = calibrated_on if calibrating else held_out & ~calibrated_on
+        rows = {"support_rows": apart & ~held_out, "query_rows": apart & queried}
         rest = {"n_way": "all", "n_query": n_query, "seed": seed}
         ids, groups = products.category_ids, products.groups
-        return cls(
-            EpisodeSampler(ids, groups, n_shot=base_shots, **rest, **rows),
-            EpisodeSampler(ids, groups, n_shot=n_shot, **rest, support_rows=~base, query_rows=~base),
-        )
+        novel_side = EpisodeSampler(ids, groups, n_shot=n_shot, **rest, support_rows=~base, query_rows=~base)
+        try:
+            base_side = EpisodeSampler(ids, groups, n_shot=base_shots, **rest, **rows)
+        except ValueError as error:
+            raise ValueError(f"of the base classes, whose n_shot is base_shots={base_shots}: {error}") from error
+        return cls(base_side, novel_side)
 
     @property
     def skipped(self) -> dict[int, int]:
@@ -122,13 +145,16 @@ class CalibratedStacking:
     recognition in the wild" (arXiv 1605.04253), equation 2.
 
     Args:
-        method: a feature method.
+        method: any that scores more classes than the base ones.
         penalty: what base logits lose, from :func:`base_penalty`.
     """
 
     method: Method
     penalty: float
-    needs: str = "features"
+
+    @property
+    def needs(self) -> str:
+        return self.method.needs
 
     @property
     def transductive(self) -> bool:
@@ -142,17 +168,20 @@ class CalibratedStacking:
 
 
 @torch.no_grad()
-def base_penalty(method: Method, pool: Tensor, sampler: BaseNovelSampler, n_episodes: int = 100) -> float:
+def base_penalty(
+    method: Method, pool: Tensor | ProductInputs, sampler: BaseNovelSampler, n_episodes: int = 100
+) -> float:
     """The penalty on base logits with the best harmonic mean of both sides' accuracies over ``n_episodes`` episodes.
 
     Exact: between two neighbouring margins (highest base logit less highest novel one) all penalties predict alike.
 
     Args:
-        pool: float32 (N, D) features; validation classes in the place of novel ones, so that none of these is seen.
+        pool: what the method needs; validation classes in the place of novel ones, so that none of these is seen.
     """
     margins, right, novel = [], [], []
     for start in range(0, n_episodes, 10):
-        episodes = sampler.sample(start, min(start + 10, n_episodes)).to(pool.device)
+        episodes = sampler.sample(start, min(start + 10, n_episodes))
+        episodes = episodes.to(pool.device) if isinstance(pool, Tensor) else episodes
         logits, labels, n = method(pool, episodes), episodes.query_labels, episodes.n_base
         (high_base, base), (high_novel, new) = logits[..., :n].max(2), logits[..., n:].max(2)
         margins.append((high_base - high_novel).flatten())
@@ -166,4 +195,5 @@ def base_penalty(method: Method, pool: Tensor, sampler: BaseNovelSampler, n_epis
     base_hits = torch.cat([zero, (hit * (1 - is_novel)).cumsum(0)])
     sides = (base_hits[-1] - base_hits) / (1 - is_novel).sum(), novel_hits / is_novel.sum()
     edges = torch.cat([margin[:1] - 1, (margin[1:] + margin[:-1]) / 2, margin[-1:] + 1])
-    return float(edges[harmonic_mean(*sides).argmax()])
+    apart = torch.cat([zero == 0, margin[1:] > margin[:-1], zero == 0])  # no penalty tells equal margins apart
+    return float(edges[harmonic_mean(*sides).where(apart, -1).argmax()])

@@ -17,7 +17,7 @@ from fewshot_prod.episode_accuracy import save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
-from fewshot_prod.pools import Pools, Setting, episode_products, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, Setting, calibration_sampler, episode_sampler, hyperparameters
 from fewshot_prod.prepare import columns_read, lacking_words, prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.results import (
@@ -69,10 +69,16 @@ def measure_table(
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
         ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
+        ValueError: for "base+novel" beside other ways, likewise.
         CatalogError: if every row reads what no product has, or no setting is possible, likewise.
     """
     for row in rows:
         check_row(row)
+    with_base = any(setting.n_way == BASE_NOVEL for setting in settings)
+    if with_base and not all(setting.n_way == BASE_NOVEL for setting in settings):
+        raise ValueError(
+            f"n_way={BASE_NOVEL!r} beside other ways: measure them apart, base products are held out for it"
+        )
     rows = readable_rows(rows, catalog, report)
     samplers, impossible = episode_samplers(catalog, split, settings, episode_seed, part)
     episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
@@ -101,7 +107,7 @@ def measure_table(
                     raise untrainable[row.recipe]
                 if row.recipe not in pools:
                     prepared = prepare_encoder(row.recipe, catalog, split, seed, runs, overrides, report)
-                    pools[row.recipe] = Pools(prepared, catalog, split, part)
+                    pools[row.recipe] = Pools(prepared, catalog, split, part, with_base=with_base)
                     if blind := lacking_words(prepared.encoder, split.select(catalog, part)):
                         report(f"{row.recipe}, {part} classes: {blind}")
                     history = history_record(row.recipe, pools[row.recipe], seed)
@@ -171,7 +177,7 @@ def episode_samplers(
         try:
             samplers[setting] = episode_sampler(catalog, split, setting, seed, part)
             if setting.calibrated:  # on these classes
-                episode_sampler(catalog, split, setting, seed, "validation")
+                calibration_sampler(catalog, split, setting, seed)
         except ValueError as error:
             samplers.pop(setting, None)
             impossible[setting] = str(error)
@@ -249,24 +255,18 @@ def measure_cell(
 ) -> tuple[Record, np.ndarray]:
     """The record of a ``planned`` cell, and its accuracies by episode, float64 (n,)."""
     more: dict[str, Any] = {}
-    if setting.n_way == BASE_NOVEL:
-        if method.needs != "features":
-            raise ValueError(f"{planned['method']} changes the encoder: base and novel classes are for feature methods")
-        shown = pool.with_base(setting), sampler
-        if setting.calibrated:
-            method = pool.calibrated(method, setting, planned["episode_seed"])
-            more["base_penalty"] = method.penalty
-    else:
-        shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
+    if setting.calibrated:
+        method = pool.calibrated(method, setting, planned["episode_seed"])
+        more["base_penalty"] = method.penalty
+    shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
     scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)
     mean, half = mean_ci95(scores.accuracy)
     if scores.sides is not None:
         for side, values in zip(("base", "novel"), scores.sides.T, strict=True):
             more[f"{side}_accuracy"], more[f"{side}_ci95"] = mean_ci95(values)
-    products = episode_products(pool.catalog, pool.split, setting, pool.part)
-    names, there = products.categories, products.has(columns_read(pool.prepared.encoder))
+    names, there = pool.products.categories, pool.products.has(columns_read(pool.prepared.encoder))
     if not there.all():
-        more["lacking"] = {"products": int((~there).sum()), "of": len(products)}
+        more["lacking"] = {"products": int((~there).sum()), "of": len(there)}
     record = measured(
         planned,
         accuracy=mean,

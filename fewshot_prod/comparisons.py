@@ -8,7 +8,7 @@ from pathlib import Path
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.evaluation import paired_difference
 from fewshot_prod.pools import Setting
-from fewshot_prod.results import Record, append_record, cell_key, difference
+from fewshot_prod.results import SETTING_FIELDS, Record, append_record, cell_key, difference
 from fewshot_prod.rows import Row
 
 
@@ -58,7 +58,7 @@ def measured_before(row: str, like: Record, seed: int, episodes_folder: Path, do
             and record["config"].get("row") == row
             and record["train_seed"] in (seed, None)
             and all(record[name] == like[name] for name in same)
-            and all(record["config"].get(name) == like["config"].get(name) for name in ("missing", "calibrated"))
+            and all(record["config"].get(name) == like["config"].get(name) for name in SETTING_FIELDS)
             and (episodes_folder / f"{key}.npz").exists()
         ):
             return record

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot_prod.base_novel import BASE_NOVEL, BaseNovelSampler, CalibratedStacking, base_penalty
+from fewshot_prod.base_novel import (
+    BASE_NOVEL,
+    CALIBRATION_QUERIES,
+    BaseNovelSampler,
+    CalibratedStacking,
+    base_penalty,
+)
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.checkpoints import CheckpointError
 from fewshot_prod.class_embeddings import class_embeddings, class_texts
@@ -75,9 +81,9 @@ class Setting:
         return " to ".join(self.domain) if self.domain else None
 
 
-def episode_products(catalog: Catalog, split: Split, setting: Setting, part: str = "novel") -> Catalog:
+def episode_products(catalog: Catalog, split: Split, part: str = "novel", *, with_base: bool = False) -> Catalog:
     """The products whose rows episodes speak of: one part of the split, and all base ones where these take part."""
-    if setting.n_way == BASE_NOVEL:
+    if with_base:  # held out or not
         return catalog.take_categories((*split.base, *getattr(split, part)))
     return split.select(catalog, part)
 
@@ -96,7 +102,7 @@ def episode_sampler(
             f"{needed}-way episodes need as many {part} classes, and split {split.name!r} has {classes}: hold out more "
             "with `fewshot-prod split` and name its file with --split"
         )
-    products = episode_products(catalog, split, setting, part)
+    products = episode_products(catalog, split, part, with_base=setting.n_way == BASE_NOVEL)
     if setting.n_way == BASE_NOVEL:
         sizes = {"base_shots": setting.base_shots, "n_shot": setting.n_shot, "n_query": setting.n_query}
         return BaseNovelSampler.over(products, split, **sizes, seed=seed)
@@ -113,22 +119,37 @@ def episode_sampler(
     )
 
 
+def calibration_sampler(catalog: Catalog, split: Split, setting: Setting, seed: int) -> BaseNovelSampler:
+    """Episodes to choose a penalty on: validation classes beside the base ones, which nothing is scored on."""
+    products = episode_products(catalog, split, "validation", with_base=True)
+    sizes = {"base_shots": setting.base_shots, "n_shot": setting.n_shot, "n_query": CALIBRATION_QUERIES}
+    return BaseNovelSampler.over(products, split, **sizes, seed=seed, calibrating=True)
+
+
 class Pools:
     """The novel products as one encoder sees them, embedded or read when first asked for.
 
     Args:
         part: "novel", or "validation" to choose hyperparameters on.
+        with_base: the products of the base classes too, held out or not.
+
+    Attributes:
+        products: what a sampler's rows are, see :func:`episode_products`.
 
     Raises:
         CatalogError: if the encoder was trained on this catalog with some of the part's classes, or sees nothing of
             any product of the part.
     """
 
-    def __init__(self, prepared: Prepared, catalog: Catalog, split: Split, part: str = "novel") -> None:
+    def __init__(
+        self, prepared: Prepared, catalog: Catalog, split: Split, part: str = "novel", *, with_base: bool = False
+    ) -> None:
         self.prepared, self.catalog, self.split, self.part = prepared, catalog, split, part
+        self.products = episode_products(catalog, split, part, with_base=with_base)
+        self._name = f"{part} and base" if with_base else part
         refuse_seen_classes(prepared.facts.get("seen"), catalog, split, part)
-        products, reads = split.select(catalog, part), columns_read(prepared.encoder)
-        if len(products) and not products.has(reads).any():
+        reads = columns_read(prepared.encoder)
+        if len(self.products) and not self.products.has(reads).any():
             raise CatalogError(
                 f"this encoder reads {' and '.join(f'{name}s' for name in reads)}, and no {part} product of catalog "
                 f"{catalog.name!r} has one: choose another encoder"
@@ -144,32 +165,26 @@ class Pools:
 
     def inputs(self, pixels: bool = True) -> ProductInputs:
         """The products; without ``pixels`` by their image features where training froze the image part."""
-        products = self.split.select(self.catalog, self.part)
-        return self._once(f"inputs, pixels {pixels}", lambda: self._read(products, pixels))
+        return self._once(f"inputs, pixels {pixels}", lambda: self._read(self.products, pixels))
 
     def features(self) -> Tensor:
         """float32 (N, D) on the CPU."""
-        return self._once("features", lambda: self._embed(self.part, self.inputs(pixels=False)))
-
-    def with_base(self, setting: Setting) -> Tensor:
-        """Features (N, D), where the encoder is, of the part's products and of all base ones, held out or not."""
-        products = episode_products(self.catalog, self.split, setting, self.part)
-        part = f"{self.part} and base"
-        return self._once(part, lambda: self._embed(part, self._read(products, False))).to(self.prepared.encoder.device)
+        return self._once("features", lambda: self._embed(self._name, self.inputs(pixels=False)))
 
     def calibrated(self, method: Any, setting: Setting, seed: int) -> CalibratedStacking:
         """``method`` with the penalty on base logits that does best on the validation classes beside the base ones."""
-        chooser = Pools(self.prepared, self.catalog, self.split, "validation")
-        sampler = episode_sampler(self.catalog, self.split, setting, seed, "validation")
-        return CalibratedStacking(method, base_penalty(method, chooser.with_base(setting), sampler))
+        validation = self._once(
+            "validation", lambda: Pools(self.prepared, self.catalog, self.split, "validation", with_base=True)
+        )
+        sampler = calibration_sampler(self.catalog, self.split, setting, seed)
+        return CalibratedStacking(method, base_penalty(method, validation.of(method), sampler))
 
     def without(self, missing: Missing, sampler: EpisodeSampler) -> tuple[Tensor, QueriesApart]:
         """Features (2 N, D), where the encoder is: the products as supports show them, then as queries do; and episodes
         over these rows."""
         whole = self.features()
-        products = self.split.select(self.catalog, self.part)
-        hidden = missing.hide(self.inputs(pixels=False), products.frame["product_id"].tolist())
-        part = f"{self.part}, {100 * missing.rate:g} % without {missing.modality}"
+        hidden = missing.hide(self.inputs(pixels=False), self.products.frame["product_id"].tolist())
+        part = f"{self._name}, {100 * missing.rate:g} % without {missing.modality}"
         less = self._once(part, lambda: self._embed(part, hidden))
         support, query = (less if missing.where in (side, "both") else whole for side in ("supports", "queries"))
         return torch.cat([support, query]).to(self.prepared.encoder.device), QueriesApart(sampler, len(whole))
@@ -189,9 +204,8 @@ class Pools:
             texts: see :func:`class_texts`.
             options: of :func:`fit_mixing`.
         """
-        base, part = (self.split.select(self.catalog, name) for name in ("base", self.part))
-        base = base.take_groups(BASE_GROUPS)
-        known, asked = class_texts(base, texts), class_texts(part, texts)
+        base = self.split.select(self.catalog, "base").take_groups(BASE_GROUPS)
+        known, asked = class_texts(base, texts), class_texts(self.products, texts)
         mixing = fit_mixing(
             self._embed(f"base, {BASE_GROUPS} groups a class", self._read(base, pixels=False)),
             base.category_ids,

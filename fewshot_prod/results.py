@@ -26,6 +26,9 @@ class ResultsError(ValueError):
 # Raise it when a change of the code makes the same configuration give other numbers: finished cells are then redone.
 RESULT_VERSION = 1
 
+# Of a cell's configuration, what belongs to the episodes and not to the row.
+SETTING_FIELDS = ("missing", "base_shots", "calibrated")
+
 # Fields that say how a cell came out or where it was made. All others say what was measured: they make its key.
 OUTCOMES = {
     *("accuracy", "ci95", "macro_precision", "macro_recall", "macro_f1", "skipped", "mean"),
@@ -152,7 +155,7 @@ def difference(a: Record, b: Record, *, mean: float, ci95: float) -> Record:
     apart = [n for n in names if a[n] != b[n]]
     sides = {s: {"key": cell_key(c), **{n: c[n] for n in apart if n != "config"}} for s, c in (("a", a), ("b", b))}
     shared |= {"kind": "difference", "n_episodes": min(a["n_episodes"], b["n_episodes"])}
-    settings = {name: a["config"][name] for name in ("missing", "calibrated") if a["config"].get(name)}
+    settings = {name: a["config"][name] for name in SETTING_FIELDS if a["config"].get(name)}
     if settings and all(b["config"].get(name) == value for name, value in settings.items()):
         shared["config"] = settings  # of both, as the rest of the configurations is not
     return {**shared, **sides, **_plain({"mean": mean, "ci95": ci95}), "commit": commit(), "versions": versions()}

@@ -28,12 +28,10 @@ BASE_NOVEL_NOTE = (
     "Base: queries of base classes, products that no encoder was trained on; novel: queries of novel classes. All "
     "classes compete for each. A base class has {shots} labelled products. Together: the harmonic mean of both, "
     "episode by episode. Calibrated: base logits are lowered by what gives the best harmonic mean with the validation "
-    "classes in the place of novel ones."
+    "classes in the place of novel ones, on other base products than those scored."
 )
 INTERVAL = "± is the half-width of the 95 % interval over {n}"
-LACKING = (
-    "{products:,} of {of:,} products have no {reads}: rows of {reads}s alone see nothing of them, labelled or queried."
-)
+LACKING = "{products:,} of {of:,} products have no {reads}: rows that read nothing else see nothing of them."
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
     "from every title."
@@ -77,8 +75,8 @@ def methods_table(
     imagenet = dict.fromkeys(str(r["encoder"]) for r in cells if "imagenet" in str(r["pretrained_on"]).lower())
     notes = [IMAGENET.format(names=", ".join(sorted(imagenet)))] if imagenet else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
-    lacking = {LACKING.format(reads=r["modality"], **r["lacking"]): None for r in cells if r.get("lacking")}
-    notes += lacking
+    told = [LACKING.format(reads=r["modality"].replace("+", " or "), **r["lacking"]) for r in cells if r.get("lacking")]
+    notes += dict.fromkeys(told)
     skipped = {f"{name} ({shown('n_shot', r['n_shot'])})": None for r in cells for name in r.get("skipped") or ()}
     notes += [f"Skipped, too few products: {', '.join(skipped)}."] if skipped else []
     return text + "".join(f"\n{note}\n" for note in notes)

@@ -22,12 +22,13 @@ from fewshot_prod.tables import base_novel_table
 
 SIZES = {"base_shots": 4, "n_shot": 2, "n_query": 3}
 SETTING = Setting(BASE_NOVEL, 2, 3, base_shots=4)
+BOTH = (SETTING, replace(SETTING, calibrated=True))
 
 
 @pytest.fixture(scope="module")
 def catalog():
     whole = load_catalog("synthetic", products_per_category=12)
-    return hold_out_base(whole, default_split(whole), least=4)
+    return hold_out_base(whole, default_split(whole), least=5)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,11 @@ def split(catalog):
 
 @pytest.fixture(scope="module")
 def products(catalog, split):
-    return episode_products(catalog, split, SETTING)
+    return episode_products(catalog, split, with_base=True)
 
 
-def sampler(products, split, seed=0):
-    return BaseNovelSampler.over(products, split, **SIZES, seed=seed)
+def sampler(products, split, seed=0, **options):
+    return BaseNovelSampler.over(products, split, **SIZES | options, seed=seed)
 
 
 def test_whole_groups_of_base_products_are_held_out(split):
@@ -86,10 +87,21 @@ def test_episodes_depend_on_seed_and_index_alone(products, split):
     assert (whole.query != sampler(products, split, seed=1).sample(0, 12).query).any()
 
 
+def test_what_is_calibrated_on_is_never_scored(products, split):
+    """Of five held out, two and three."""
+    seen = {}
+    for calibrating, n_query in ((True, 2), (False, 3)):
+        episodes = sampler(products, split, calibrating=calibrating, n_query=n_query).sample(0, 20)
+        seen[calibrating] = set(episodes.query[episodes.query_labels < episodes.n_base].tolist())
+    assert not seen[True] & seen[False]
+    assert len(seen[True]) == 2 * len(split.base) and len(seen[False]) == 3 * len(split.base)
+
+
 def test_base_products_with_a_duplicate_among_novel_ones_take_no_part(products, split):
     group = products.groups.copy()
     base = products.frame["category"].isin(split.base).to_numpy()
-    row = np.flatnonzero(base & products.frame["held_out"])[0]
+    drawn = sampler(products, split).sample(0, 1)
+    row = int(drawn.query[0, drawn.query_labels[0] == 0][0])
     group[row] = group[np.flatnonzero(~base)[0]]
     shared = replace(products, frame=products.frame.assign(group=group))
     assert row in sampler(products, split).sample(0, 60).query
@@ -100,7 +112,7 @@ def test_small_categories_are_skipped_and_told(products, split):
     name = split.base[0]
     few = products.take(~((products.frame["category"] == name) & products.frame["held_out"]).to_numpy())
     drawn = sampler(few, split)
-    assert drawn.skipped == {few.categories.index(name): 8}
+    assert drawn.skipped == {few.categories.index(name): 7}
     assert drawn.sample(0, 2).n_base == len(split.base) - 1
 
 
@@ -152,9 +164,26 @@ def test_the_penalty_is_the_best_of_all(products, split):
     assert calibrated > evaluate(method, pool, draws, 4).accuracy.mean() + 0.05
 
 
-def test_settings_that_do_not_go_together_are_refused():
+def test_products_alike_are_not_told_apart_by_a_penalty(products, split):
+    """All margins are equal: everything is base, or everything novel."""
+
+    class Alike(Noisy):
+        def __call__(self, pool, episodes):
+            logits = torch.zeros(*episodes.query.shape, episodes.n_way)
+            return logits.index_fill(2, torch.arange(episodes.n_base), 0.5)
+
+    draws, pool = sampler(products, split), torch.zeros(len(products), 1)
+    penalty = base_penalty(Alike(), pool, draws, 3)
+    assert abs(penalty - 0.5) > 0.1
+    sides = evaluate(CalibratedStacking(Alike(), penalty), pool, draws, 3).sides
+    assert sorted(sides.max(0) > 0) == [False, True]
+
+
+def test_settings_that_do_not_go_together_are_refused(products, split):
     with pytest.raises(ValueError, match="balanced queries of complete products"):
         Setting(BASE_NOVEL, 1, domain=("train", "test"))
+    with pytest.raises(ValueError, match="base_shots=40: 0 of"):
+        BaseNovelSampler.over(products, split, **SIZES | {"base_shots": 40}, seed=0)
     with pytest.raises(ValueError, match=r"calibrated=True .* needs n_way='base\+novel'"):
         Setting(5, 1, calibrated=True)
 
@@ -167,15 +196,15 @@ def test_without_anything_held_out_it_is_told_how(split):
 def test_cells_are_measured_on_both_sides_and_kept(catalog, split, tmp_path):
     rows = [
         Row("centroid", "conv4", "nearest_centroid"),
-        Row("tuned", "conv4", "finetune_all", {"n_adaptation_steps": 1}),
+        Row("names", "conv4", "am3", {"n_iterations": 1}, against=("centroid",)),
     ]
     lines: list[str] = []
 
-    def measure():
+    def measure(settings=BOTH):
         return measure_table(
             "table4_base_and_novel",
             rows,
-            [SETTING, replace(SETTING, calibrated=True)],
+            settings,
             catalog=catalog,
             split=split,
             seeds=(0,),
@@ -186,10 +215,11 @@ def test_cells_are_measured_on_both_sides_and_kept(catalog, split, tmp_path):
             report=lines.append,
         )
 
-    failures = measure()
-    assert len(failures) == 2 and all("changes the encoder" in line for line in failures)
+    assert measure() == []
     records = read_records(tmp_path / "records.jsonl")
-    plain, calibrated = (r for r in records if r["kind"] == "cell")
+    plain, calibrated = (r for r in records if r["kind"] == "cell" and r["method"] == "nearest_centroid")
+    pairs = [r for r in records if r["kind"] == "difference"]
+    assert [r["config"] for r in pairs] == [{"base_shots": 4}, {"base_shots": 4, "calibrated": True}]
     assert plain["config"]["calibrated"] is False and calibrated["config"]["calibrated"] is True
     assert "base_penalty" in calibrated and "base_penalty" not in plain
     for r in (plain, calibrated):
@@ -203,4 +233,6 @@ def test_cells_are_measured_on_both_sides_and_kept(catalog, split, tmp_path):
     assert "as they are" in table and "calibrated" in table and "4 labelled products" in table
     lines.clear()
     measure()
-    assert sum("done before" in line for line in lines) == 2
+    assert sum("done before" in line for line in lines) == 4
+    with pytest.raises(ValueError, match="measure them apart"):
+        measure([SETTING, Setting(5, 1)])

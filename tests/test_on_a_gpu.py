@@ -15,6 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fewshot_prod import selection
+from fewshot_prod.catalog import load_catalog
 from fewshot_prod.encoders.fusion import blocks
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
@@ -26,6 +27,7 @@ from fewshot_prod.methods.am3 import AM3, AdaptiveMixing, fit_mixing
 from fewshot_prod.pools import Pools
 from fewshot_prod.prepare import Prepared
 from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.splits import default_split
 
 CATEGORIES = np.repeat(np.arange(4), 6)
 
@@ -88,8 +90,8 @@ def test_validation_scores_a_method_whose_module_is_the_encoder_s_head(name, gpu
 
 def test_pools_give_methods_their_features_where_the_encoder_is(gpu, monkeypatch):
     monkeypatch.setattr(Pools, "features", lambda self: torch.zeros(24, 8))
-    encoder = conv4("relation").to(gpu)
-    pools = Pools(Prepared(encoder, {}), None, None)
+    encoder, catalog = conv4("relation").to(gpu), load_catalog("synthetic", products_per_category=2)
+    pools = Pools(Prepared(encoder, {}), catalog, default_split(catalog))
     assert pools.of(METHODS["relation"](encoder.head)).device == gpu
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
-from fewshot_prod.catalog.catalog import COLUMNS, Catalog, CatalogError
+from fewshot_prod.catalog.catalog import COLUMNS, HELD_OUT, Catalog, CatalogError
 from fewshot_prod.catalog.csv_rows import read_csv
 from fewshot_prod.catalog.folder_tree import read_folder_tree
 from fewshot_prod.catalog.parquet_rows import read_parquet
@@ -170,7 +170,9 @@ def _row(
     if row.image:
         row.image, row.reason = _image_path(table.parent, row.image)
     others = [name for name in header if name not in columns.values()]
-    row.extra = {f"{name}_in_table" if name in (*COLUMNS, "pixel_digest") else name: cells[name] for name in others}
+    row.extra = {
+        f"{name}_in_table" if name in (*COLUMNS, "pixel_digest", HELD_OUT) else name: cells[name] for name in others
+    }
     return row
 
 

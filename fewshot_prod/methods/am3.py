@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.methods.prototypes import class_means
 
@@ -94,7 +95,7 @@ class AM3:
         """
         if episodes.classes is None:
             raise ValueError("AM3 looks up its classes' embeddings: give episodes with classes, as EpisodeSampler does")
-        pool = F.normalize(pool, dim=1) if self.normalise else pool
+        pool = unit_length(pool) if self.normalise else pool
         return torch.cat([self._logits(pool, part) for part in episodes.split(EPISODES_AT_ONCE)])
 
     def _logits(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:

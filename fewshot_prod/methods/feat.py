@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.prototypes import class_means, squared_distances
 
@@ -86,4 +87,4 @@ class FEAT:
         return self._unit(self.module(class_means(pool, episodes)))
 
     def _unit(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, dim=-1) if self.normalise else vectors
+        return unit_length(vectors, dim=-1) if self.normalise else vectors

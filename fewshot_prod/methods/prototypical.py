@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.prototypes import squared_distances
 
@@ -56,5 +56,5 @@ class Prototypical:
         if self.center is not None:
             pool = pool - self.center.to(pool.device)
         if self.normalise:
-            pool = F.normalize(pool, dim=1)
+            pool = unit_length(pool)
         return -self.logit_scale * squared_distances(pool, episodes)
