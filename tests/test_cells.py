@@ -220,7 +220,7 @@ def test_where_no_setting_fits_nothing_is_trained(catalog, tmp_path):
     assert lines[0] == "seed 0  tuned: not possible here: it is measured 5-way alone"
     assert not any("training" in line for line in lines)
 
-    held = hold_out_base(catalog, few, least=3)
+    held = hold_out_base(catalog, few, least=4)
     both = [Setting(BASE_NOVEL, 1, 2, base_shots=3, calibrated=calibrated) for calibrated in (False, True)]
     samplers, impossible = episode_samplers(held, few, both, 0, "novel")
     assert list(samplers) == both[:1] and list(impossible) == both[1:]  # there is nothing to calibrate on

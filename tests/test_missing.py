@@ -127,7 +127,7 @@ def test_cells_tables_and_figure_of_what_is_missing(catalog, monkeypatch, tmp_pa
     alone = Recipe(image={"name": "conv4", "width": 8}, stage="none")
     both = Recipe(image=alone.image, title=gru, fusion={"kind": "attention", "dim": 16}, stage="none")
     made = {"alone": alone, "both": both}
-    for module in ("prepare", "cells"):
+    for module in ("prepare", "rows"):
         monkeypatch.setattr(f"fewshot_prod.{module}.RECIPES", recipes.RECIPES | made)
     settings = [Setting(5, 1, 3)] + [
         Setting(5, 1, 3, missing=Missing("title", rate, where)) for rate in (0.5, 1.0) for where in ("queries", "both")

@@ -99,7 +99,7 @@ def test_products_that_a_row_sees_nothing_of_stand_under_the_table():
     blind = record(0.6) | {"lacking": {"products": 138, "of": 1624}}
     assert cell_key(blind) == cell_key(record(0.6))  # a cell that was measured before stays measured
     table = methods_table([blind, record(0.7, n_shot=20) | {"lacking": blind["lacking"]}])
-    told = "138 of 1,624 products have no image: rows of images alone see nothing of them, labelled or queried."
+    told = "138 of 1,624 products have no image: rows that read nothing else see nothing of them."
     assert table.endswith(f"\n{told}\n") and table.count(told) == 1
     assert "products have no" not in methods_table([record(0.6)])
 
