@@ -146,12 +146,11 @@ class TrainingState:
         if not self.path.is_file():
             return None
         state = torch.load(self.path, weights_only=True, map_location="cpu")
-        settings = dict(self.settings)
-        if "data" not in state["settings"]:  # a run that was stopped under a version before this setting goes on
-            settings.pop("data", None)
-        if state["settings"] != settings:
+        if state["settings"] != self.settings:
             changed = sorted(
-                k for k in settings.keys() | state["settings"].keys() if settings.get(k) != state["settings"].get(k)
+                k
+                for k in self.settings.keys() | state["settings"].keys()
+                if self.settings.get(k) != state["settings"].get(k)
             )
             raise CheckpointError(
                 f"{self.path} was written by a run with other settings ({', '.join(changed)}); "

@@ -14,7 +14,6 @@ Training and whole tables are scripts: see experiments/README.md, and --help of 
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,15 +67,11 @@ def make_split(
         columns: Names of a table's columns.
     """
     from fewshot_prod import splits
-    from fewshot_prod.catalog import CatalogError, load_catalog
+    from fewshot_prod.catalog import load_catalog
 
     deal = {"random": splits.random_split, "tail": splits.tail_split, "parent": splits.parent_split}[kind]
     products = load_catalog(catalog, root, strict=strict, **columns.options())
-    try:
-        split = deal(products, seed, novel, validation, min_groups)
-    except CatalogError as error:
-        flags = {"min_groups": "--min-groups", "n_novel": "--novel", "n_validation": "--validation"}
-        raise CatalogError(re.sub("|".join(flags), lambda name: flags[name[0]], str(error))) from None
+    split = deal(products, seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
 

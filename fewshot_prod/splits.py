@@ -292,7 +292,8 @@ def _large_enough(catalog: Catalog, min_groups: int, n_novel: int, n_validation:
     if len(names) <= held_out:
         raise CatalogError(
             f"{len(names)} of {len(catalog.categories)} categories have at least {min_groups} groups, too few to hold "
-            f"out {held_out} and leave some as base: lower min_groups, n_novel or n_validation"
+            f"out {held_out} and leave some as base: lower min_groups, n_novel or n_validation (--min-groups, --novel, "
+            "--validation)"
         )
     return sorted(names)
 

@@ -186,7 +186,9 @@ def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, 
     out, root = str(tmp_path / "split.json"), str(tmp_path / "shop.csv")
     monkeypatch.setattr(sys, "argv", ["fewshot-prod", "split", out, "--root", root])
     assert main() == 2
-    assert capsys.readouterr().err.endswith("leave some as base: lower --min-groups, --novel or --validation\n")
+    assert capsys.readouterr().err.endswith(
+        "lower min_groups, n_novel or n_validation (--min-groups, --novel, --validation)\n"
+    )
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--min-groups", "2", "--novel", "1", "--validation", "0"])
     assert main() == 0
 
