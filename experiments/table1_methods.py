@@ -58,12 +58,11 @@ def block(encoder: str, *, adapting: bool = True) -> list[Row]:
     return rows
 
 
-def table_rows(*, titles: bool, descriptions: bool) -> list[Row]:
-    """The rows, in the order in which they are measured.
+def table_rows(*, descriptions: bool) -> list[Row]:
+    """The rows, in the order in which they are measured; of a catalog without titles those of images are.
 
     Args:
-        titles: whether the catalog has any.
-        descriptions: whether its categories have, as grocery's: AM3 mixes them, or the names, into prototypes.
+        descriptions: whether its categories have any, as grocery's: AM3 mixes them, or the names, into prototypes.
     """
     from fewshot_prod.rows import Row
 
@@ -84,16 +83,14 @@ def table_rows(*, titles: bool, descriptions: bool) -> list[Row]:
             Row(f"lite0_tuned am3, {texts}", "lite0_tuned", "am3", {"texts": texts}, against=(tuned,))
             for texts in ("names", "descriptions")
         ]
-    if titles:
-        for masked in ("", "_masked"):
-            image, title = "resnet12 nearest_centroid", f"gru nearest_centroid{masked}"
-            rows.append(Row(title, f"gru{masked}", "nearest_centroid"))
-            concat = f"resnet12_gru_concat nearest_centroid{masked}"
-            rows.append(Row(concat, f"resnet12_gru_concat{masked}", "nearest_centroid", against=(image, title)))
-            fused = f"resnet12_gru nearest_centroid{masked}"
-            rows.append(Row(fused, f"resnet12_gru{masked}", "nearest_centroid", against=(image, title, concat)))
-        rows += block("conv4_gru")
-    return rows
+    for masked in ("", "_masked"):
+        image, title = "resnet12 nearest_centroid", f"gru nearest_centroid{masked}"
+        rows.append(Row(title, f"gru{masked}", "nearest_centroid"))
+        concat = f"resnet12_gru_concat nearest_centroid{masked}"
+        rows.append(Row(concat, f"resnet12_gru_concat{masked}", "nearest_centroid", against=(image, title)))
+        fused = f"resnet12_gru nearest_centroid{masked}"
+        rows.append(Row(fused, f"resnet12_gru{masked}", "nearest_centroid", against=(image, title, concat)))
+    return rows + block("conv4_gru")
 
 
 def main(args: Args) -> int:
@@ -105,7 +102,7 @@ def main(args: Args) -> int:
 
     catalog, split = args.data.load()
     print(summary(catalog))
-    rows = table_rows(titles=catalog.frame["title"].notna().any(), descriptions=catalog.name == "grocery")
+    rows = table_rows(descriptions=catalog.name == "grocery")
     if args.cells.smoke:
         small = ("conv4", "gru ")  # the encoders that are trained in seconds
         rows = [row for row in rows if row.name.startswith(small) and "gru_" not in row.recipe]

@@ -40,12 +40,8 @@ class Args:
     """How much is measured."""
 
 
-def table_rows(*, titles: bool) -> list[Row]:
-    """The rows, in the order in which they are measured.
-
-    Args:
-        titles: whether the catalog has any.
-    """
+def table_rows() -> list[Row]:
+    """The rows, in the order in which they are measured; of a catalog without titles those of images are."""
     from fewshot_prod.rows import Row
 
     rows = []
@@ -56,7 +52,7 @@ def table_rows(*, titles: bool) -> list[Row]:
             Row(f"{encoder} linear_probe", encoder, "linear_probe", against=(centroid,)),
             Row(f"{encoder} prototypical", f"{encoder}_prototypical", "prototypical", against=(centroid,)),
         ]
-    for masked in ("", "_masked") if titles else ():
+    for masked in ("", "_masked"):
         image, fused = "conv4 nearest_centroid", f"conv4_gru{masked}"
         rows.append(Row(f"{fused} nearest_centroid", fused, "nearest_centroid", against=(image,)))
     return rows
@@ -72,7 +68,7 @@ def main(args: Args) -> int:
 
     catalog, split = args.data.load()
     print(summary(catalog))
-    rows, base_shots = table_rows(titles=catalog.frame["title"].notna().any()), args.base_shots
+    rows, base_shots = table_rows(), args.base_shots
     if args.cells.smoke:
         catalog, base_shots = catalog.take_groups(12), min(base_shots, 5)
         rows = [row for row in rows if row.recipe.startswith("conv4") and "masked" not in row.name]
