@@ -90,7 +90,8 @@ def table_rows(*, descriptions: bool) -> list[Row]:
         rows.append(Row(concat, f"resnet12_gru_concat{masked}", "nearest_centroid", against=(image, title)))
         fused = f"resnet12_gru nearest_centroid{masked}"
         rows.append(Row(fused, f"resnet12_gru{masked}", "nearest_centroid", against=(image, title, concat)))
-    return rows + block("conv4_gru")
+    rows += block("conv4_gru")
+    return rows
 
 
 def main(args: Args) -> int:
