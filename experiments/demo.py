@@ -52,8 +52,8 @@ def main(args: Args) -> int:
     from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.plots import accuracy_vs_shots, save_figure
-    from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
     from fewshot_prod.splits import default_split
     from fewshot_prod.tables import differences_table, methods_table
 

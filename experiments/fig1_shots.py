@@ -52,8 +52,8 @@ def figure_rows() -> list[Row]:
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.pages import write_figures
-    from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
 
     catalog, split = args.data.load()
     name = f"fig1_{split.name}"

@@ -60,9 +60,9 @@ def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.grouping import current
-    from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
     from fewshot_prod.rows import Row
+    from fewshot_prod.settings import Setting
 
     catalog, split = args.data.load()
     grid = combinations(args.grid)

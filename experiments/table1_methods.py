@@ -97,8 +97,8 @@ def table_rows(*, descriptions: bool) -> list[Row]:
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
     from fewshot_prod.tables import methods_table
 
     catalog, split = args.data.load()

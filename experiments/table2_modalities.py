@@ -87,9 +87,9 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.names import UnknownName
-    from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import FUSED_STARTS
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
     from fewshot_prod.tables import methods_table
 
     catalog, split = args.data.load()

@@ -58,9 +58,9 @@ def main(args: Args) -> int:
     from fewshot_prod.catalog import CatalogError
     from fewshot_prod.missing import Missing
     from fewshot_prod.names import UnknownName
-    from fewshot_prod.pools import Setting
     from fewshot_prod.recipes import FUSED_STARTS
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
     from fewshot_prod.tables import missing_table
 
     if not all(0 < rate <= 1 for rate in args.rates):

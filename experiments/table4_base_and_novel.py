@@ -62,8 +62,8 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     from fewshot_prod.base_novel import BASE_NOVEL, CALIBRATION_QUERIES, hold_out_base
     from fewshot_prod.catalog.summary import summary
-    from fewshot_prod.pools import Setting
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
     from fewshot_prod.tables import base_novel_table
 
     catalog, split = args.data.load()

@@ -67,9 +67,9 @@ def table_rows() -> list[Row]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    from fewshot_prod.pools import Setting
     from fewshot_prod.published import SETTINGS, beside_published
     from fewshot_prod.results import read_records
+    from fewshot_prod.settings import Setting
     from fewshot_prod.splits import PARTS
 
     catalog, split = CatalogArgs("omniglot", args.root, split=args.split, strict=args.strict).read()

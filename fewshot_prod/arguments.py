@@ -13,8 +13,8 @@ import tyro
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
-    from fewshot_prod.pools import Setting
     from fewshot_prod.rows import Row
+    from fewshot_prod.settings import Setting
     from fewshot_prod.splits import Split
 
 Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]

@@ -17,7 +17,7 @@ from fewshot_prod.episode_accuracy import save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
-from fewshot_prod.pools import Pools, Setting, calibration_sampler, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, hyperparameters
 from fewshot_prod.prepare import columns_read, lacking_words, prepare_encoder
 from fewshot_prod.provenance import device_name
 from fewshot_prod.results import (
@@ -32,6 +32,7 @@ from fewshot_prod.results import (
     training_history,
 )
 from fewshot_prod.rows import Row, check_row, readable_rows
+from fewshot_prod.settings import Setting, calibration_sampler, episode_sampler
 from fewshot_prod.splits import Split
 
 

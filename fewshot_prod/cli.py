@@ -105,8 +105,9 @@ def evaluate_checkpoint(
     from fewshot_prod.cells import heartbeat
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
-    from fewshot_prod.pools import Pools, Setting, episode_sampler
+    from fewshot_prod.pools import Pools
     from fewshot_prod.prepare import Prepared, lacking_words
+    from fewshot_prod.settings import Setting, episode_sampler
 
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)

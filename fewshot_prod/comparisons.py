@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.evaluation import paired_difference
-from fewshot_prod.pools import Setting
 from fewshot_prod.results import SETTING_FIELDS, Record, append_record, cell_key, difference
 from fewshot_prod.rows import Row
+from fewshot_prod.settings import Setting
 
 
 def compare(

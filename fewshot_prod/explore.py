@@ -19,10 +19,11 @@ from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.evaluation import paired_difference
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.pools import Pools, Setting, episode_sampler
+from fewshot_prod.pools import Pools
 from fewshot_prod.prepare import Prepared, prepare_encoder
 from fewshot_prod.results import Record, difference
 from fewshot_prod.rows import Row
+from fewshot_prod.settings import Setting, episode_sampler
 from fewshot_prod.splits import Split, default_split
 
 REPOSITORY = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot_prod.grouping import current
-from fewshot_prod.pools import Setting
 from fewshot_prod.results import Record
+from fewshot_prod.settings import Setting
 from fewshot_prod.splits import DEFAULT_SPLITS
 
 

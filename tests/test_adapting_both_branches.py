@@ -25,9 +25,9 @@ from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.finetune_all import FinetuneAll
 from fewshot_prod.methods.maml import MAML, FirstOrderMAML
 from fewshot_prod.methods.parts import PARTS
-from fewshot_prod.pools import Setting
 from fewshot_prod.prepare import Prepared
 from fewshot_prod.rows import Row
+from fewshot_prod.settings import Setting
 
 TITLES = {
     "gru": {"embedding_dim": 6, "hidden_size": 4, "cell": "gru"},

@@ -13,10 +13,10 @@ from fewshot_prod.base_novel import BASE_NOVEL, BaseNovelSampler, CalibratedStac
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.cells import measure_table
 from fewshot_prod.evaluation import evaluate
-from fewshot_prod.pools import Setting, episode_products, episode_sampler
 from fewshot_prod.recipes import SMOKE
 from fewshot_prod.results import read_records
 from fewshot_prod.rows import Row
+from fewshot_prod.settings import Setting, episode_products, episode_sampler
 from fewshot_prod.splits import default_split
 from fewshot_prod.tables import base_novel_table
 

@@ -17,11 +17,12 @@ from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.names import UnknownName
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, build_method, hyperparameters
 from fewshot_prod.prepare import Prepared, lacking_words, prepare_encoder, take_over
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
 from fewshot_prod.results import ResultsError, append_record, cell_key, read_records
 from fewshot_prod.rows import Row, readable_rows
+from fewshot_prod.settings import Setting, episode_sampler
 from fewshot_prod.splits import default_split, random_split, read_split
 from fewshot_prod.tables import methods_table
 

@@ -14,9 +14,10 @@ from fewshot_prod.catalog.grocery import GroceryClass
 from fewshot_prod.class_embeddings import class_embeddings, class_texts
 from fewshot_prod.features import embed
 from fewshot_prod.methods.am3 import AM3, AdaptiveMixing
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler, hyperparameters
+from fewshot_prod.pools import Pools, build_method, hyperparameters
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.recipes import SMOKE
+from fewshot_prod.settings import Setting, episode_sampler
 from fewshot_prod.splits import default_split
 
 

@@ -18,9 +18,10 @@ from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.tim import TIM
 from fewshot_prod.names import UnknownName, unknown_name
 from fewshot_prod.plots import adaptation_curve
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
+from fewshot_prod.pools import Pools, build_method
 from fewshot_prod.recipes import RECIPES
 from fewshot_prod.rows import Row, choose_rows
+from fewshot_prod.settings import Setting, episode_sampler
 from fewshot_prod.splits import read_split
 
 

@@ -21,11 +21,12 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.pages import write_tables
 from fewshot_prod.plots import missing_sheet
-from fewshot_prod.pools import Pools, Setting, build_method, episode_sampler
+from fewshot_prod.pools import Pools, build_method
 from fewshot_prod.prepare import Prepared, untrained
 from fewshot_prod.recipes import Recipe
 from fewshot_prod.results import read_records
 from fewshot_prod.rows import Row
+from fewshot_prod.settings import Setting, episode_sampler
 from fewshot_prod.splits import default_split
 from fewshot_prod.tables import missing_differences_table, missing_table
 
