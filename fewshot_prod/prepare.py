@@ -110,7 +110,7 @@ def prepare_encoder(
     if start:
         take_over(encoder, start.encoder)
     if title_start:
-        if title_start.encoder.config["tokenizer"] != encoder.config["tokenizer"]:
+        if title_start.encoder.config.get("tokenizer") != encoder.config.get("tokenizer"):
             raise CheckpointError(
                 f"recipe {name!r} takes its title part from {recipe.title_start!r}, whose tokens are others: let both "
                 "mask class words alike, and cut titles alike"

@@ -30,6 +30,7 @@ from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
 from fewshot_prod.prepare import prepare_encoder
 from fewshot_prod.pretrain import pretrain
+from fewshot_prod.recipes import Recipe
 from fewshot_prod.splits import default_split
 
 TITLES = ["Red shoe", "a blue running shoe for men", None, "shoe", "  ", "blue mug"]
@@ -347,3 +348,23 @@ def test_frozen_recipes_classify_titles_of_novel_classes(name, tmp_path):
     sampler = EpisodeSampler(novel.category_ids, novel.groups, n_way=5, n_shot=5, n_query=5, seed=0)
     scores = evaluate(NearestCentroid("L2N"), embed(prepared.encoder, inputs), sampler, 200)
     assert scores.accuracy.mean() > (0.45 if "masked" in name else 0.6)  # chance is 0.2
+
+
+@transformers
+def test_a_fusion_keeps_a_title_part_that_was_trained_on_before(folder, monkeypatch, tmp_path):
+    """As ``lite0_minilm_tuned_attention`` does, here with a small image part and a small Transformer."""
+    title = {"kind": "huggingface", "model": str(folder)}
+    few = {"epochs": 1, "batch_size": 64}
+    words = Recipe(title=title, options=few | {"optimiser": "adamw", "lr": 1e-3})
+    options = {**few, "frozen": ("image", "title")}
+    fused = Recipe(
+        {"name": "conv4", "width": 8}, title, {"kind": "unit_attention"}, title_start="words", options=options
+    )
+    monkeypatch.setattr("fewshot_prod.prepare.RECIPES", {"words": words, "fused": fused})
+    catalog = load_catalog("synthetic", products_per_category=4)
+    fusion = prepare_encoder("fused", catalog, default_split(catalog), 0, tmp_path, report=lambda line: None)
+    alone = prepare_encoder("words", catalog, default_split(catalog), 0, tmp_path, report=pytest.fail)  # it was kept
+    torch.testing.assert_close(fusion.encoder.title.state_dict(), alone.encoder.title.state_dict())
+    fresh = build_encoder({"title": title}).title.state_dict()
+    assert any(not torch.equal(weights, fresh[name]) for name, weights in alone.encoder.title.state_dict().items())
+    assert alone.facts["pretrained_on"] == f"data of {folder.name}, synthetic base classes"

@@ -64,11 +64,10 @@ class Matching:
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Log-probabilities, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
         pool = unit_length(transform_features(pool, self.transform, self.center))
-        cosines = linear_logits(pool, episodes, lambda part: (pool[part.support], None))  # (E, Q, S)
-        parts = zip(episodes.split(EPISODES_AT_ONCE), cosines.split(EPISODES_AT_ONCE), strict=True)
-        return torch.cat([self._attended(part, part_cosines) for part, part_cosines in parts])
+        return torch.cat([self._attended(pool, part) for part in episodes.split(EPISODES_AT_ONCE)])
 
-    def _attended(self, episodes: EpisodeBatch, cosines: Tensor) -> Tensor:
+    def _attended(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
+        cosines = linear_logits(pool, episodes, lambda part: (pool[part.support], None))  # (E, Q, S)
         scores = self.logit_scale * cosines
         if episodes.support_mask is not None:
             scores = scores.masked_fill(~episodes.support_mask[:, None], -torch.inf)
