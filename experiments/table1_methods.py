@@ -67,7 +67,18 @@ def table_rows(*, descriptions: bool) -> list[Row]:
     from fewshot_prod.rows import Row
 
     rows = block("resnet12", adapting=False)
-    rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))
+    base, episodes, control = "resnet12 nearest_centroid", "resnet12 prototypical", "resnet12_continued_long"
+    rows += [
+        Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"),
+        Row(f"{control} nearest_centroid", control, "nearest_centroid", against=(base,)),
+        Row(
+            "resnet12_prototypical_long prototypical",
+            "resnet12_prototypical_long",
+            "prototypical",
+            against=(base, f"{control} nearest_centroid", episodes),
+        ),
+        Row("resnet12_prototypical_long linear_probe", "resnet12_prototypical_long", "linear_probe"),
+    ]
     rows += block("conv4")
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
     rows += [
