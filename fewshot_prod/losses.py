@@ -1,4 +1,4 @@
-"""Classification losses beyond ``torch.nn.functional.cross_entropy`` (which has label smoothing and class weights).
+"""Classification losses: torch's cross-entropy, which has label smoothing, and others for noise and long tails.
 
 All take logits, float (B, C), and targets, int64 (B,), and return a scalar, the mean over the batch. Class weights,
 where accepted, weight that mean as torch's cross-entropy does: ``sum_i w[y_i] l_i / sum_i w[y_i]``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None) -> Tensor:
@@ -125,3 +125,10 @@ def _weighted_mean(losses: Tensor, targets: Tensor, weight: Tensor | None) -> Te
     if weight is None:
         return losses.mean()
     return (losses * weight[targets]).sum() / weight[targets].sum()
+
+
+LOSSES = {  # by the name that ``pretrain(loss=...)`` takes
+    "cross_entropy": cross_entropy,
+    "focal": focal_loss,
+    "generalised_cross_entropy": generalised_cross_entropy,
+}

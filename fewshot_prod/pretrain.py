@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from fewshot_prod.devices import average_buffers, average_gradients, launch_fabr
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.losses import LOSSES, class_balanced_weights
 from fewshot_prod.selection import FewShotValidation
 
 if TYPE_CHECKING:
@@ -126,7 +128,9 @@ def pretrain(
     lr: float = 0.05,
     optimiser: str = "sgd",
     weight_decay: float = 5e-4,
+    loss: str = "cross_entropy",
     label_smoothing: float = 0.1,
+    class_weight_beta: float | None = None,
     head: str = "linear",
     ema_decay: float | None = None,
     class_balanced: bool = False,
@@ -139,7 +143,7 @@ def pretrain(
     fabric: Fabric | None = None,
     report: Callable[[str], None] = print,
 ) -> Trained:
-    """Train ``encoder`` and a classifier on the base classes by cross-entropy; keep the epoch best on validation.
+    """Train ``encoder`` and a classifier on the base classes; keep the epoch best on validation.
 
     Args:
         encoder: trained in place while running; the returned one is the chosen epoch's.
@@ -149,6 +153,9 @@ def pretrain(
         batch_size: over all processes; the epoch's last partial batch is left out.
         lr: peak rate, see :func:`learning_rate`.
         optimiser: "sgd" (Nesterov momentum 0.9) or "adamw".
+        loss: a key of :data:`fewshot_prod.losses.LOSSES`, such as "generalised_cross_entropy" where labels are noisy;
+            label smoothing belongs to "cross_entropy" alone.
+        class_weight_beta: weight classes by :func:`fewshot_prod.losses.class_balanced_weights`; None: all alike.
         head: "linear" or "cosine", see :class:`ProductClassifier`.
         ema_decay: choose among and return moving averages of the weights, see :func:`moving_average`; None: the
             weights themselves.
@@ -162,7 +169,7 @@ def pretrain(
         fabric: a launched Fabric; its precision is used. None: one device, float32.
 
     Raises:
-        ValueError: for an unknown optimiser, or a loss that is not finite.
+        ValueError: for an unknown optimiser or loss, or a loss that is not finite.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
@@ -182,6 +189,12 @@ def pretrain(
     settings["data"] = inputs.fingerprint(labels)
 
     targets = torch.from_numpy(labels.astype(np.int64))
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
+    criterion = partial(LOSSES[loss], **({"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}))
+    if class_weight_beta is not None:
+        weight = class_balanced_weights(targets.bincount(), beta=class_weight_beta).to(fabric.device)
+        criterion = partial(criterion, weight=weight)
     seed_step(seed)
     model = ProductClassifier(encoder, len(classes), head=head).to(fabric.device, memory_format=torch.channels_last)
     for part in frozen:
@@ -222,12 +235,12 @@ def pretrain(
                 batch = drop_modalities(batch, modality_dropout, generator)
             with fabric.autocast():
                 logits = model(batch)
-            loss = nn.functional.cross_entropy(logits.float(), target, label_smoothing=label_smoothing)
+            batch_loss = criterion(logits.float(), target)
             optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
+            fabric.backward(batch_loss)
             average_gradients(fabric, parameters)
             optimizer.step()
-            total_loss += loss.detach()
+            total_loss += batch_loss.detach()
             if ema_decay is not None:
                 average.update_parameters(model)
         row = {"epoch": epoch + 1, "loss": float(fabric.all_reduce(total_loss, reduce_op="mean")) / steps}

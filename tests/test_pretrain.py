@@ -19,6 +19,7 @@ from fewshot_prod.checkpoints import CheckpointError, state_hash
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.losses import LOSSES, class_balanced_weights
 from fewshot_prod.pretrain import drop_modalities, epoch_order, learning_rate, moving_average, pretrain, seed_step
 from fewshot_prod.selection import FewShotValidation
 
@@ -61,6 +62,47 @@ def test_it_learns_and_does_not_without_updates():
     assert centroid_accuracy(trained.encoder) > 0.9
     assert idle.history[-1]["loss"] > 0.95 * np.log(4)
     assert trained.images_seen == 6 * 64
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("beta", [None, 0.9])
+def test_the_loss_and_the_class_weights_asked_for_are_used(loss, beta):
+    """One batch of everything without an update: what is reported is the loss of the classifier as it is."""
+    torch.manual_seed(0)
+    inputs, labels = striped_products()
+    rows = np.flatnonzero((labels != 3) | (np.arange(len(labels)) % 8 == 0))  # the last class has two products
+    inputs, labels = inputs[torch.from_numpy(rows)], labels[rows]
+    encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+    options = {"epochs": 1, "batch_size": len(labels), "lr": 0.0, "loss": loss, "class_weight_beta": beta}
+    trained = pretrain(encoder, inputs, labels, **options, **QUIET)
+    weight = None if beta is None else class_balanced_weights(torch.from_numpy(labels).bincount(), beta=beta)
+    smoothing = {"label_smoothing": 0.1} if loss == "cross_entropy" else {}
+    with torch.no_grad():
+        logits = trained.classifier.train()(inputs)
+    expected = LOSSES[loss](logits, torch.from_numpy(labels), weight=weight, **smoothing)
+    assert trained.history[0]["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_generalised_cross_entropy_believes_wrong_labels_less():
+    """Two in five labels of the training products are wrong: what is learned of the true ones, trained to the end."""
+    inputs, labels = striped_products(n_per_class=32)
+    wrong = np.arange(len(labels)) % 5 < 2
+    noisy = np.where(wrong, (labels + np.arange(len(labels)) // 5 % 3 + 1) % 4, labels)
+    assert (noisy != labels).sum() == wrong.sum()
+    right = {}
+    for loss in ("cross_entropy", "generalised_cross_entropy"):
+        torch.manual_seed(0)
+        encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+        trained = pretrain(encoder, inputs, noisy, epochs=30, batch_size=32, loss=loss, label_smoothing=0.0, **QUIET)
+        fresh, truth = striped_products(seed=1)
+        with torch.no_grad():
+            right[loss] = float((trained.classifier(fresh).argmax(1).numpy() == truth).mean())
+    assert right["generalised_cross_entropy"] > right["cross_entropy"] + 0.1
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="unknown loss 'hinge'; choose one of cross_entropy"):
+        train(loss="hinge")
 
 
 def test_the_best_validation_epoch_is_kept():
