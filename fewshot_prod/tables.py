@@ -31,6 +31,7 @@ BASE_NOVEL_NOTE = (
     "classes in the place of novel ones, on other base products than those scored."
 )
 INTERVAL = "± is the half-width of the 95 % interval over {n}"
+KEPT = "Validation chose the start, so that training on changed no weight: {names}."
 LACKING = "{products:,} of {of:,} products have no {reads}: rows that read nothing else see nothing of them."
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
@@ -74,12 +75,31 @@ def methods_table(
     )
     imagenet = dict.fromkeys(str(r["encoder"]) for r in cells if "imagenet" in str(r["pretrained_on"]).lower())
     notes = [IMAGENET.format(names=", ".join(sorted(imagenet)))] if imagenet else []
+    kept = kept_starts(cells)
+    notes += [KEPT.format(names=", ".join(kept))] if kept else []
     notes += [MASKED] if any(r["mask_class_words"] for r in cells) else []
     told = [LACKING.format(reads=r["modality"].replace("+", " or "), **r["lacking"]) for r in cells if r.get("lacking")]
     notes += dict.fromkeys(told)
     skipped = {f"{name} ({shown('n_shot', r['n_shot'])})": None for r in cells for name in r.get("skipped") or ()}
     notes += [f"Skipped, too few products: {', '.join(skipped)}."] if skipped else []
     return text + "".join(f"\n{note}\n" for note in notes)
+
+
+def kept_starts(cells: Iterable[Record]) -> list[str]:
+    """Encoders with the weights of what they went on from: "conv4_maml (2 of 3 trainings)", by seed and masking.
+
+    Told by equal weights, so that the start has to be among the cells; it is what has seen less.
+    """
+    trainings: dict[str, set[tuple[object, ...]]] = {}
+    kept: dict[str, set[tuple[object, ...]]] = {}
+    for same in group_by([r for r in cells if r["encoder_hash"]], ("encoder_hash",)).values():
+        start = min(same, key=lambda r: r["images_seen"] or 0)["encoder"]
+        for r in same:
+            training = (r["train_seed"], r["mask_class_words"])
+            trainings.setdefault(r["encoder"], set()).add(training)
+            if r["encoder"] != start:
+                kept.setdefault(r["encoder"], set()).add(training)
+    return [f"{name} ({len(kept[name])} of {len(trainings[name])} trainings)" for name in sorted(kept)]
 
 
 def differences_table(

@@ -104,6 +104,23 @@ def test_products_that_a_row_sees_nothing_of_stand_under_the_table():
     assert "products have no" not in methods_table([record(0.6)])
 
 
+def test_encoders_that_training_left_as_they_were_stand_under_the_table():
+    """By equal weights: of the two the start has seen less. Another training seed, or masking, is another training."""
+
+    def trained(encoder: str, seed: int, weights: str, images_seen: int, **changes) -> dict:
+        fields = {"encoder": encoder, "train_seed": seed, "encoder_hash": weights, "images_seen": images_seen}
+        return record(0.6, **fields, **changes)
+
+    started = [trained("conv4", seed, f"start {seed}", 100) for seed in (0, 1)]
+    further = [trained("conv4_maml", seed, weights, 200) for seed, weights in ((0, "start 0"), (1, "moved"))]
+    probe = trained("conv4", 0, "start 0", 100, method="linear_probe")
+    table = methods_table([*further, *started, probe])
+    told = "Validation chose the start, so that training on changed no weight: conv4_maml (1 of 2 trainings)."
+    assert told in table.splitlines()
+    assert "Validation chose" not in methods_table([*started, probe, further[1]])
+    assert "Validation chose" not in methods_table([record(0.6), record(0.7, encoder="gru")])  # no hashes
+
+
 def test_skipped_classes_stand_under_the_table():
     table = methods_table([record(0.6), record(0.7, n_shot=20, skipped={"Mufflers": 31})])
     assert "Skipped, too few products: Mufflers (20-shot)." in table
