@@ -31,7 +31,7 @@ BASE_NOVEL_NOTE = (
     "classes in the place of novel ones, on other base products than those scored."
 )
 INTERVAL = "± is the half-width of the 95 % interval over {n}"
-KEPT = "Validation chose the start, so that training on changed no weight: {names}."
+KEPT = "Validation chose the start, so that training on changed no weight, in these trainings: {names}."
 LACKING = "{products:,} of {of:,} products have no {reads}: rows that read nothing else see nothing of them."
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
@@ -86,7 +86,7 @@ def methods_table(
 
 
 def kept_starts(cells: Iterable[Record]) -> list[str]:
-    """Encoders with the weights of what they went on from: "conv4_maml (2 of 3 trainings)", by seed and masking.
+    """Encoders with the weights of what they went on from: "conv4_maml (2 of 3)", of trainings by seed and masking.
 
     Told by equal weights, so that the start has to be among the cells; it is what has seen less.
     """
@@ -99,7 +99,7 @@ def kept_starts(cells: Iterable[Record]) -> list[str]:
             trainings.setdefault(r["encoder"], set()).add(training)
             if r["encoder"] != start:
                 kept.setdefault(r["encoder"], set()).add(training)
-    return [f"{name} ({len(kept[name])} of {len(trainings[name])} trainings)" for name in sorted(kept)]
+    return [f"{name} ({len(kept[name])} of {len(trainings[name])})" for name in sorted(kept)]
 
 
 def differences_table(

@@ -115,7 +115,7 @@ def test_encoders_that_training_left_as_they_were_stand_under_the_table():
     further = [trained("conv4_maml", seed, weights, 200) for seed, weights in ((0, "start 0"), (1, "moved"))]
     probe = trained("conv4", 0, "start 0", 100, method="linear_probe")
     table = methods_table([*further, *started, probe])
-    told = "Validation chose the start, so that training on changed no weight: conv4_maml (1 of 2 trainings)."
+    told = "Validation chose the start, so that training on changed no weight, in these trainings: conv4_maml (1 of 2)."
     assert told in table.splitlines()
     assert "Validation chose" not in methods_table([*started, probe, further[1]])
     assert "Validation chose" not in methods_table([record(0.6), record(0.7, encoder="gru")])  # no hashes
