@@ -7,7 +7,8 @@ Resumes: every encoder and every finished cell is kept, so a stopped run goes on
 Writes: experiments/results/table1_<split>.jsonl; ``make tables`` renders it
 
 Protocol: novel classes only; 10,000 episodes for feature methods, the first 200 of them for adapting ones;
-epochs are chosen on validation classes; two choices made after a look at novel ones stand in the README under Limits
+epochs are chosen on validation classes; two choices made after a look at novel ones stand in the README under Limits.
+Rows of ..._long, episodes that go on for twice as long, are measured where --rows names them
 """
 
 from __future__ import annotations
@@ -58,27 +59,25 @@ def block(encoder: str, *, adapting: bool = True) -> list[Row]:
     return rows
 
 
-def table_rows(*, descriptions: bool) -> list[Row]:
+def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
     """The rows, in the order in which they are measured; of a catalog without titles those of images are.
 
     Args:
         descriptions: whether its categories have any, as grocery's: AM3 mixes them, or the names, into prototypes.
+        more: with those of a ResNet-12 that went on twice as long.
     """
     from fewshot_prod.rows import Row
 
     rows = block("resnet12", adapting=False)
-    base, episodes, control = "resnet12 nearest_centroid", "resnet12 prototypical", "resnet12_continued_long"
-    rows += [
-        Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"),
-        Row(f"{control} nearest_centroid", control, "nearest_centroid", against=(base,)),
-        Row(
-            "resnet12_prototypical_long prototypical",
-            "resnet12_prototypical_long",
-            "prototypical",
-            against=(base, f"{control} nearest_centroid", episodes),
-        ),
-        Row("resnet12_prototypical_long linear_probe", "resnet12_prototypical_long", "linear_probe"),
-    ]
+    rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))
+    if more:
+        base, longer, shorter = "resnet12 nearest_centroid", "resnet12_prototypical_long", "resnet12 prototypical"
+        control = "resnet12_continued_long nearest_centroid"
+        rows += [
+            Row(control, "resnet12_continued_long", "nearest_centroid", against=(base,)),
+            Row(f"{longer} prototypical", longer, "prototypical", against=(base, control, shorter)),
+            Row(f"{longer} linear_probe", longer, "linear_probe"),
+        ]
     rows += block("conv4")
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
     rows += [
@@ -114,7 +113,7 @@ def main(args: Args) -> int:
 
     catalog, split = args.data.load()
     print(summary(catalog))
-    rows = table_rows(descriptions=catalog.name == "grocery")
+    rows = table_rows(descriptions=catalog.name == "grocery", more=bool(args.cells.rows))
     if args.cells.smoke:
         small = ("conv4 ", "gru ")  # those of encoders that are trained in seconds
         rows = [row for row in rows if row.name.startswith(small)]

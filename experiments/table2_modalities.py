@@ -75,11 +75,16 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
             ]
             for title in PRETRAINED_TITLES:
                 alone, gru = f"title {title}{masked}", f"title nearest_centroid{masked}"
-                image_alone = "image nearest_centroid"
                 both = f"{image}_{title}_attention{masked}"
                 rows += [
                     Row(alone, title + masked, "nearest_centroid", {}, (gru,)),
-                    Row(f"attention {title}{masked}", both, "nearest_centroid", {}, (*against, alone, image_alone)),
+                    Row(
+                        f"attention {title}{masked}",
+                        both,
+                        "nearest_centroid",
+                        {},
+                        (*against, alone, "image nearest_centroid"),
+                    ),
                 ]
     return rows
 

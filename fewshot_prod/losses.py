@@ -1,7 +1,8 @@
 """Classification losses: torch's cross-entropy, which has label smoothing, and others for noise and long tails.
 
 All take logits, float (B, C), and targets, int64 (B,), and return a scalar, the mean over the batch. Class weights,
-where accepted, weight that mean as torch's cross-entropy does: ``sum_i w[y_i] l_i / sum_i w[y_i]``.
+where accepted, weight that mean as torch's cross-entropy does: ``sum_i w[y_i] l_i / sum_i w[y_i]``;
+with label smoothing, what that gives to a class is weighted by the class too.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ def prepare_encoder(
     if start:
         take_over(encoder, start.encoder)
     if title_start:
-        if title_start.encoder.config.get("tokenizer") != encoder.config.get("tokenizer"):
+        theirs, mine = (title_reading(one) for one in (title_start, prepared))
+        if theirs != mine:
             raise CheckpointError(
                 f"recipe {name!r} takes its title part from {recipe.title_start!r}, whose tokens are others: let both "
                 "mask class words alike, and cut titles alike"
@@ -278,6 +279,13 @@ def untrained(recipe: Recipe, catalog: Catalog, masked_classes: list[str] | None
     image_size = IMAGE_SIZES[catalog.name][recipe.size] if recipe.image else None
     pixels = {"pixels": recipe.pixels} if recipe.pixels else {}
     return Prepared(build_encoder(config), {"image_size": image_size, **pixels, "masked_classes": masked_classes})
+
+
+def title_reading(prepared: Prepared) -> list[Any]:
+    """What decides how titles become tokens: the words masked, the kind of title part, and its tokenizer."""
+    title = prepared.encoder.config["title"]
+    tokenizer = title.get("tokenizer") or prepared.encoder.config.get("tokenizer")
+    return [prepared.facts["masked_classes"], title.get("kind"), tokenizer]
 
 
 def take_over(encoder: ProductEncoder, start: ProductEncoder) -> None:

@@ -156,6 +156,7 @@ def pretrain(
         loss: a key of :data:`fewshot_prod.losses.LOSSES`, such as "generalised_cross_entropy" where labels are noisy;
             label smoothing belongs to "cross_entropy" alone.
         class_weight_beta: weight classes by :func:`fewshot_prod.losses.class_balanced_weights`; None: all alike.
+            Each of several processes takes the weighted mean over its own share of a batch.
         head: "linear" or "cosine", see :class:`ProductClassifier`.
         ema_decay: choose among and return moving averages of the weights, see :func:`moving_average`; None: the
             weights themselves.
@@ -169,10 +170,12 @@ def pretrain(
         fabric: a launched Fabric; its precision is used. None: one device, float32.
 
     Raises:
-        ValueError: for an unknown optimiser or loss, or a loss that is not finite.
+        ValueError: for an unknown optimiser or loss, class_weight_beta outside of [0, 1), or a loss that is not finite.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
     classes, labels = np.unique(category_ids, return_inverse=True)
     if len(classes) < 2:
         raise CatalogError(f"all {len(inputs)} products to train on are of one category: give at least two categories")
@@ -185,13 +188,15 @@ def pretrain(
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, tuple, dict, type(None)))}
     for name in ("run_dir", "resume"):
         settings.pop(name, None)
+    for name, default in (("loss", "cross_entropy"), ("class_weight_beta", None)):
+        if settings[name] == default:  # as in states from before there was a choice
+            del settings[name]
     settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
     settings["data"] = inputs.fingerprint(labels)
 
     targets = torch.from_numpy(labels.astype(np.int64))
-    if loss not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
-    criterion = partial(LOSSES[loss], **({"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}))
+    smoothing = {"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}
+    criterion = partial(LOSSES[loss], **smoothing)
     if class_weight_beta is not None:
         weight = class_balanced_weights(targets.bincount(), beta=class_weight_beta).to(fabric.device)
         criterion = partial(criterion, weight=weight)

@@ -31,7 +31,7 @@ BASE_NOVEL_NOTE = (
     "classes in the place of novel ones, on other base products than those scored."
 )
 INTERVAL = "± is the half-width of the 95 % interval over {n}"
-KEPT = "Validation chose the start, so that training on changed no weight, in these trainings: {names}."
+KEPT = "Validation chose the start in these trainings, whose weights are those that they went on from: {names}."
 LACKING = "{products:,} of {of:,} products have no {reads}: rows that read nothing else see nothing of them."
 MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
@@ -88,16 +88,16 @@ def methods_table(
 def kept_starts(cells: Iterable[Record]) -> list[str]:
     """Encoders with the weights of what they went on from: "conv4_maml (2 of 3)", of trainings by seed and masking.
 
-    Told by equal weights, so that the start has to be among the cells; it is what has seen less.
+    Told by equal weights, so that the start has to be among the cells; it is what has seen least.
     """
     trainings: dict[str, set[tuple[object, ...]]] = {}
     kept: dict[str, set[tuple[object, ...]]] = {}
     for same in group_by([r for r in cells if r["encoder_hash"]], ("encoder_hash",)).values():
-        start = min(same, key=lambda r: r["images_seen"] or 0)["encoder"]
+        least = min(r["images_seen"] or 0 for r in same)
         for r in same:
-            training = (r["train_seed"], r["mask_class_words"])
+            training = tuple(r[field] for field in ("catalog", "split", "train_seed", "mask_class_words"))
             trainings.setdefault(r["encoder"], set()).add(training)
-            if r["encoder"] != start:
+            if (r["images_seen"] or 0) > least:
                 kept.setdefault(r["encoder"], set()).add(training)
     return [f"{name} ({len(kept[name])} of {len(trainings[name])})" for name in sorted(kept)]
 

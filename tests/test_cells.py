@@ -351,6 +351,20 @@ def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():
     for name, recipe in RECIPES.items():
         assert recipe.start is None or recipe.start in RECIPES, name
         assert recipe.stage in ("none", "pretrain", "metatrain"), name
+        if recipe.title_start:
+            titles = RECIPES[recipe.title_start]
+            assert titles.mask_class_words == recipe.mask_class_words, name
+            assert titles.title == {k: v for k, v in recipe.title.items() if k != "dropout"}, name
+    assert RECIPES["lite0_minilm_tuned_attention_masked"].title_start == "minilm_tuned_masked"
+    assert RECIPES["lite0_minilm_attention"].title_start is None  # it is used as it comes
+
+
+def test_what_goes_on_for_twice_as_long_does_so_on_every_catalog():
+    for which, length in (("continued", "epochs"), ("prototypical", "n_iterations")):
+        once, longer = RECIPES[f"resnet12_{which}"], RECIPES[f"resnet12_{which}_long"]
+        for name in (None, "synthetic", "grocery", "table"):
+            one, two = (r.options | r.catalog_options.get(name, {}) for r in (once, longer))
+            assert two == one | {length: 2 * one[length]}, (which, name)
 
 
 def test_every_trained_method_goes_on_from_conv4_with_as_many_products():

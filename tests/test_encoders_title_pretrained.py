@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from fewshot_prod.catalog import load_catalog
-from fewshot_prod.checkpoints import encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.encoders.title import PRETRAINED, title_encoder
 from fewshot_prod.episodes import EpisodeSampler
@@ -360,11 +360,15 @@ def test_a_fusion_keeps_a_title_part_that_was_trained_on_before(folder, monkeypa
     fused = Recipe(
         {"name": "conv4", "width": 8}, title, {"kind": "unit_attention"}, title_start="words", options=options
     )
-    monkeypatch.setattr("fewshot_prod.prepare.RECIPES", {"words": words, "fused": fused})
+    recipes = {"words": words, "fused": fused}
+    monkeypatch.setattr("fewshot_prod.prepare.RECIPES", recipes)
     catalog = load_catalog("synthetic", products_per_category=4)
     fusion = prepare_encoder("fused", catalog, default_split(catalog), 0, tmp_path, report=lambda line: None)
     alone = prepare_encoder("words", catalog, default_split(catalog), 0, tmp_path, report=pytest.fail)  # it was kept
     torch.testing.assert_close(fusion.encoder.title.state_dict(), alone.encoder.title.state_dict())
     fresh = build_encoder({"title": title}).title.state_dict()
     assert any(not torch.equal(weights, fresh[name]) for name, weights in alone.encoder.title.state_dict().items())
+    recipes["fused"] = replace(fused, mask_class_words=True)  # titles that its title part was not trained on
+    with pytest.raises(CheckpointError, match="let both mask class words alike"):
+        prepare_encoder("fused", catalog, default_split(catalog), 0, tmp_path, report=lambda line: None)
     assert alone.facts["pretrained_on"] == f"data of {folder.name}, synthetic base classes"

@@ -115,8 +115,12 @@ def test_encoders_that_training_left_as_they_were_stand_under_the_table():
     further = [trained("conv4_maml", seed, weights, 200) for seed, weights in ((0, "start 0"), (1, "moved"))]
     probe = trained("conv4", 0, "start 0", 100, method="linear_probe")
     table = methods_table([*further, *started, probe])
-    told = "Validation chose the start, so that training on changed no weight, in these trainings: conv4_maml (1 of 2)."
-    assert told in table.splitlines()
+    told = "Validation chose the start in these trainings, whose weights are those that they went on from: "
+    assert f"{told}conv4_maml (1 of 2)." in table.splitlines()
+    masked = [trained(name, 0, "masked", n, mask_class_words=True) for name, n in (("conv4", 100), ("conv4_maml", 200))]
+    assert f"{told}conv4_maml (2 of 3)." in methods_table([*further, *started, *masked])
+    siblings = [trained(name, 0, "start 0", 200) for name in ("conv4_maml", "conv4_anil")]  # whose start is not here
+    assert told not in methods_table(siblings)
     assert "Validation chose" not in methods_table([*started, probe, further[1]])
     assert "Validation chose" not in methods_table([record(0.6), record(0.7, encoder="gru")])  # no hashes
 
