@@ -49,8 +49,8 @@ def main(args: Args) -> int:
     from fewshot_prod.results import RESULT_VERSION, append_record, read_records
 
     catalog, split = args.data.load()
-    if catalog.frame["title"].isna().all():
-        print(f"error: the catalog {catalog.name!r} has no titles to attend to: choose another", file=sys.stderr)
+    if split.select(catalog, "novel").frame["title"].isna().all():
+        print(f"error: no novel product of {catalog.name!r} has a title to attend to: choose another", file=sys.stderr)
         return 2
     if args.smoke:
         catalog = catalog.take_groups(6)

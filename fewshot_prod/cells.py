@@ -70,7 +70,7 @@ def measure_table(
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
         ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
-        ValueError: for "base+novel" beside other ways, likewise.
+        ValueError: for "base+novel" beside other ways, or fewer than two episodes, likewise.
         CatalogError: if every row reads what no product has, or no setting is possible, likewise.
     """
     for row in rows:
@@ -79,6 +79,10 @@ def measure_table(
     if with_base and not all(setting.n_way == BASE_NOVEL for setting in settings):
         raise ValueError(
             f"n_way={BASE_NOVEL!r} beside other ways: measure them apart, base products are held out for it"
+        )
+    if min(n_episodes, n_episodes_adapting) < 2:
+        raise ValueError(
+            f"{min(n_episodes, n_episodes_adapting)} episodes (--episodes, --episodes-adapting): an interval needs two"
         )
     rows = readable_rows(rows, catalog, report)
     samplers, impossible = episode_samplers(catalog, split, settings, episode_seed, part)

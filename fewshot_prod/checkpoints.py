@@ -1,21 +1,28 @@
-"""Encoders and training states on disk: safetensors for weights, JSON for configuration, always written atomically."""
+"""Encoders and training states on disk: safetensors for weights, JSON for configuration, never half written."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
+from itertools import count
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
+from fewshot_prod.storage import write_whole
 
 
 class CheckpointError(ValueError):
@@ -38,21 +45,28 @@ def encoder_hash(encoder: ProductEncoder) -> str:
 
 
 def replace_folder(folder: Path, write: Any) -> None:
-    """Write a folder's files by ``write(temporary_folder)``, then put it in ``folder``'s place by renaming."""
-    folder = Path(folder)
+    """Write a folder's files by ``write(temporary_folder)``, then put it in ``folder``'s place by renaming.
+
+    A process that is killed between moving the old folder aside and renaming the new one leaves none.
+    """
+    folder = Path(folder).resolve()  # a link stays, and what it points to is replaced
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    fresh.chmod(0o755)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    fresh = aside / "new"
+    fresh.mkdir()
     try:
         write(fresh)
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(fresh, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        for attempt in count():
+            with suppress(FileNotFoundError):
+                os.replace(folder, aside / f"old{attempt}")
+            try:
+                os.replace(fresh, folder)
+                return
+            except OSError as error:  # another process has put its own there meanwhile
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def save_checkpoint(
@@ -92,9 +106,11 @@ def load_checkpoint(folder: Path) -> tuple[ProductEncoder, dict[str, Any]]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         encoder = build_encoder(config["encoder"])
         encoder.load_state_dict({k: v for k, v in load_file(folder / "weights.safetensors").items()})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"checkpoint {folder} cannot be read: {error}") from error
-    return encoder.eval(), config["facts"]
+        facts = config["facts"]
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"checkpoint {folder} cannot be read: {why}") from error
+    return encoder.eval(), facts
 
 
 def _nearest_checkpoint(folder: Path) -> Path | None:
@@ -132,20 +148,20 @@ class TrainingState:
             "optimiser": optimiser.state_dict(),
             "progress": progress,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f".{self.path.name}-{os.getpid()}.tmp")
-        torch.save(state, fresh)
-        os.replace(fresh, self.path)
+        write_whole(self.path, partial(torch.save, state))
 
     def load(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Restore ``modules`` and ``optimiser`` and return the progress; None if there is no state yet.
 
         Raises:
-            CheckpointError: if the state belongs to a run with other settings.
+            CheckpointError: if the state cannot be read, or belongs to a run with other settings.
         """
         if not self.path.is_file():
             return None
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            raise CheckpointError(f"{self.path} is damaged; delete it to start anew") from error
         if state["settings"] != self.settings:
             changed = sorted(
                 k

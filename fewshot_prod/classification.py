@@ -25,8 +25,8 @@ def deal_products(catalog: Catalog, seed: int, *, validation: float = 0.1, test:
     """Which part each product belongs to: stratified by category, near-duplicates always in one part.
 
     Args:
-        validation, test: shares of each category's groups of near-duplicates, rounded; a category of one or two has
-            all of them in train.
+        validation, test: shares of each category's groups of near-duplicates, rounded; at least one group stays in
+            train.
 
     Returns:
         Text (N,), "train", "validation" or "test".
@@ -40,7 +40,8 @@ def deal_products(catalog: Catalog, seed: int, *, validation: float = 0.1, test:
     shuffled = np.random.default_rng(seed).permutation(len(first))
     category = pd.Series(catalog.category_ids[first[shuffled]])  # a group across categories counts for its first
     rank, size = category.groupby(category).cumcount(), category.groupby(category).transform("size")
-    n_test, n_validation = (size * test).round(), (size * validation).round()
+    n_test = (size * test).round().clip(upper=size - 1)
+    n_validation = (size * validation).round().clip(upper=size - 1 - n_test)
     part = np.empty(len(first), "<U10")
     part[shuffled] = np.select([rank < n_test, rank < n_test + n_validation], ["test", "validation"], "train")
     return part[group]
@@ -110,8 +111,7 @@ def classification_scores(logits: ArrayLike, truth: ArrayLike, parents: Sequence
     logits, truth = np.asarray(logits, np.float64), np.asarray(truth)
     guess, here = logits.argmax(1), np.unique(truth)
     everything = np.arange(logits.shape[1])
-    k = min(5, len(everything) - 1)
-    top = top_k_accuracy_score(truth, logits, k=k, labels=everything) if k > 1 and len(everything) > 5 else 1.0
+    top = top_k_accuracy_score(truth, logits, k=5, labels=everything) if len(everything) > 5 else 1.0
     scores = {"accuracy": accuracy_score(truth, guess), "top_5": top}
     for average in ("macro", "weighted"):
         found = precision_recall_fscore_support(truth, guess, labels=here, average=average, zero_division=0)

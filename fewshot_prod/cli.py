@@ -109,6 +109,8 @@ def evaluate_checkpoint(
     from fewshot_prod.prepare import Prepared, lacking_words
     from fewshot_prod.settings import Setting, episode_sampler
 
+    if min(episodes, episodes_adapting) < 2:
+        raise ValueError(f"{min(episodes, episodes_adapting)} episodes: an interval needs at least two")
     catalog, split = data.load()
     pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
     built = pools.build(method, **({"parts": adapt} if adapt else {}))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.storage import write_whole
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -93,10 +94,7 @@ def _kept_or_faster(encoder: nn.Module, sample: ProductInputs, fabric: Fabric, s
     encoder.load_state_dict(state)
     choice = "bf16-mixed" if seconds["bf16-mixed"] < 0.9 * seconds["32-true"] else "32-true"
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        fresh = kept.with_name(f".precision-{os.getpid()}.tmp")
-        fresh.write_text(choice, encoding="utf-8")
-        os.replace(fresh, kept)
+        write_whole(kept, lambda file: file.write_text(choice, encoding="utf-8"))
     return choice
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot_prod.storage import write_whole
+
 
 def save_episode_accuracy(folder: Path | str, key: str, accuracy: np.ndarray, n_queries: int | None = None) -> Path:
     """Keep a cell's per-episode accuracies, float (n,), beside its record as ``folder/key.npz``.
@@ -15,7 +17,6 @@ def save_episode_accuracy(folder: Path | str, key: str, accuracy: np.ndarray, n_
             bytes an episode and exact; None (episodes differ in size) stores float16, exact to 0.00025.
     """
     path = Path(folder) / f"{key}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     if n_queries is None:
         arrays = {"accuracy": np.asarray(accuracy, np.float16)}
     else:
@@ -23,10 +24,12 @@ def save_episode_accuracy(folder: Path | str, key: str, accuracy: np.ndarray, n_
         if np.abs(correct / n_queries - accuracy).max(initial=0) > 1e-6:
             raise ValueError(f"accuracies of {key} are no multiples of 1/{n_queries}; pass n_queries=None")
         arrays = {"correct": correct.astype(np.min_scalar_type(n_queries)), "n_queries": np.array(n_queries)}
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    temporary.replace(path)
+
+    def write(fresh: Path) -> None:
+        with fresh.open("wb") as file:  # given a name, numpy would add .npz to it
+            np.savez_compressed(file, **arrays)
+
+    write_whole(path, write)
     return path
 
 

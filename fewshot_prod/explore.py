@@ -18,6 +18,7 @@ from fewshot_prod.cells import describe, measure_cell
 from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.evaluation import paired_difference
+from fewshot_prod.grouping import varying
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.pools import Pools
 from fewshot_prod.prepare import Prepared, prepare_encoder
@@ -137,15 +138,20 @@ def best_within(records: Sequence[Record], budgets: Mapping[str, float]) -> pd.D
     """Which method to use at which number of shots, if an episode may take so long.
 
     Args:
-        records: of :func:`compare_methods`, one or several.
+        records: of :func:`compare_methods`, one or several, alike but for the number of shots.
         budgets: name of a column -> milliseconds an episode.
 
     Returns:
         A row for each number of shots, a column for each budget: the method with the greatest gain over the first one,
         with that gain in percentage points. Only a gain whose paired 95 % interval leaves out zero counts; without one
         the first method stands there.
+
+    Raises:
+        ValueError: if the records differ in more than the number of shots.
     """
     cells = [r for r in records if r["kind"] == "cell"]
+    if mixed := varying(cells, ("n_way", "n_query", "query_distribution")):
+        raise ValueError(f"records of several values of {', '.join(mixed)}: give those of one")
     milliseconds = {(r["method"], r["n_shot"]): 1000 * r["eval_seconds"] / r["n_episodes"] for r in cells}
     gains = [r for r in records if r["kind"] == "difference" and r["mean"] > r["ci95"]]
 

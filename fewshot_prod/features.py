@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewshot_prod.catalog.images import cache_folder
+from fewshot_prod.catalog.decoding import DECODING_VERSION
 from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.storage import cache_folder, write_whole
 
 
 @torch.no_grad()
@@ -82,16 +85,13 @@ def cached_features(
             made_of.append(hashlib.sha256(numbers.numpy().tobytes()).hexdigest())
     if inputs.has_image is not None and not inputs.has_image.all():
         made_of.append(hashlib.sha256(inputs.has_image.numpy().tobytes()).hexdigest())
-    key = json.dumps(made_of)
-    folder = (cache_dir or cache_folder()) / "features"
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
-    if path.is_file():
+    made_of += [DECODING_VERSION] if DECODING_VERSION > 1 else []
+    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:24]
+    path = (cache_dir or cache_folder()) / "features" / f"{name}.safetensors"
+    with suppress(FileNotFoundError, SafetensorError):  # damaged: computed again
         return load_file(path)["features"]
     features = embed(encoder, inputs, flip=flip, precision=precision)
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"features": features}, fresh)
-    os.replace(fresh, path)
+    write_whole(path, partial(save_file, {"features": features}))
     return features
 
 

@@ -92,7 +92,8 @@ def _variants(cells: Iterable[Record]) -> dict[str, str]:
     named = {}
     for rows in places.values():
         options = [group[0]["config"].get("method", {}) for group in rows.values()]
-        apart = [o for o in options[0] if o != "norm" and any(other.get(o) != options[0][o] for other in options)]
+        names = dict.fromkeys(name for given in options for name in given if name != "norm")
+        apart = [name for name in names if any(given.get(name) != options[0].get(name) for given in options)]
         if apart:
             for r in (r for group in rows.values() for r in group):
                 told = (f"{o.removeprefix('n_')} {r['config']['method'].get(o)}" for o in apart)

@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from fewshot_prod.catalog import Catalog
     from fewshot_prod.catalog.titles import TitleTokenizer
+
+EMPTIED = "."  # a title that says nothing
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def catalog_inputs(
         pixels: how they are made, arguments ``fit``, ``steps`` and ``backend`` of
             :func:`fewshot_prod.catalog.images.image_array`.
         tokenizer: None leaves the titles out.
-        mask: applied to every title first, see :func:`fewshot_prod.catalog.class_words.class_word_masker`.
+        mask: applied to every title first, see :func:`fewshot_prod.catalog.class_words.class_word_masker`. A title
+            that it empties counts as missing; beside no image it becomes ``EMPTIED``.
         attributes: columns of the catalog with the values that are known, see :func:`attribute_values`; None leaves
             the attributes out.
 
@@ -124,7 +127,8 @@ def catalog_inputs(
     if tokenizer is not None:
         titles = catalog.titles
         if mask is not None:
-            titles = [None if title is None else mask(title) for title in titles]
+            nothing = np.where(catalog.frame["image"].isna(), EMPTIED, "")  # a product with neither is refused
+            titles = [title and (mask(title) or alone) for title, alone in zip(titles, nothing, strict=True)]
         tokens, lengths = tokenizer.encode(titles)
     numbers = None
     if attributes is not None:

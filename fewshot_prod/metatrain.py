@@ -224,7 +224,7 @@ def metatrain(
         episodes = sampler.sample(first, first + share).to(fabric.device)
         pool, episodes = training_pool(inputs, episodes, augmentation, seed, first)
         if modality_dropout:
-            generator = seed_step(seed, iteration * meta_batch_size)  # of any number of processes
+            generator = seed_step(seed, iteration * meta_batch_size, 1)  # of any number of processes; not augment's
             pool = drop_modalities(pool, modality_dropout, generator, (fabric.global_rank, fabric.world_size))
             seed_step(seed, first)  # dropout
         optimizer.zero_grad(set_to_none=True)

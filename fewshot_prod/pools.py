@@ -107,12 +107,14 @@ class Pools:
             options: of :func:`fit_mixing`.
         """
         base = self.split.select(self.catalog, "base").take_groups(BASE_GROUPS)
+        sampler = EpisodeSampler(base.category_ids, base.groups, n_way="all", n_shot=1, n_query=5, seed=0)
         known, asked = class_texts(base, texts), class_texts(self.products, texts)
         mixing = fit_mixing(
             self._embed(f"base, {BASE_GROUPS} groups a class", self._read(base, pixels=False)),
             base.category_ids,
             base.groups,
             class_embeddings(self.prepared.encoder, known, known),
+            n_way=min(20, sampler.n_way),
             seed=self.prepared.facts["training"]["seed"] or 0,
             **options,
         )
@@ -171,14 +173,17 @@ def build_method(
         mixing: :meth:`Pools.mixing`, where the base classes are at hand.
 
     Raises:
-        UnknownName: for an unknown method.
+        UnknownName: for an unknown method, or an option that it does not have.
         ValueError: for one with a trained module that this encoder lacks, or that needs the base classes.
         CheckpointError: for one that compares modalities, which this encoder's fusion mixes.
     """
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
     method = METHODS[name]
-    known = {f.name for f in fields(method)}
+    known = {f.name: f.default for f in fields(method)}
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, known)
     # another method's logit_scale, say, means another thing
     own = prepared.facts["training"]["options"].get("algorithm", "prototypical") == name
     arguments = {k: v for k, v in prepared.facts["head"].items() if own and k in known} | options
@@ -204,8 +209,8 @@ def build_method(
         arguments["mixing"], arguments["class_embeddings"] = mixing(**fitted)
     if "encoder" in known:
         arguments["encoder"] = prepared.encoder
-    if "transform" in known:
-        arguments["center"] = center()
+    if "transform" in known and arguments.get("transform", known["transform"]) == "CL2N":
+        arguments.setdefault("center", center())
     if "precision" in known:
         arguments.setdefault("precision", prepared.facts["precision"])
     return method(**arguments)

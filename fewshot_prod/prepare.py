@@ -23,6 +23,7 @@ from fewshot_prod.checkpoints import CheckpointError, load_checkpoint, save_chec
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
+from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import with_image_features
 from fewshot_prod.inputs import ProductInputs, attribute_columns, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
@@ -83,7 +84,8 @@ def prepare_encoder(
 
     Raises:
         UnknownName: for an unknown recipe.
-        CatalogError: for a recipe with images or titles on a catalog that has none.
+        CatalogError: for a recipe with images or titles on a catalog that has none, or with episodes where fewer than
+            two base classes are large enough for one.
         CheckpointError: for a ``title_start`` that reads other tokens.
     """
     if name not in RECIPES:
@@ -100,12 +102,13 @@ def prepare_encoder(
             return Prepared(encoder.to(fabric.device), facts)
         report(f"{folder}: its settings or data have changed; training anew")
 
+    options = fitting_options(recipe, base, stage_options(recipe, catalog, overrides))
+
     def prepared_start(start: str | None) -> Prepared | None:
         return prepare_encoder(start, catalog, split, seed, runs, overrides, report) if start else None
 
     start, title_start = prepared_start(recipe.start), prepared_start(recipe.title_start)
-    masked_classes, options = training["masked_classes"], stage_options(recipe, catalog, overrides)
-    prepared = untrained(recipe, base, masked_classes, seed)
+    prepared = untrained(recipe, base, training["masked_classes"], seed)
     encoder, inputs = prepared.encoder.to(fabric.device), prepared.inputs
     if start:
         take_over(encoder, start.encoder)
@@ -156,10 +159,6 @@ def prepare_encoder(
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage
 
-        if recipe.stage == "pretrain":  # a small catalog is one batch
-            options |= {"batch_size": min(options["batch_size"], len(base))}
-        else:  # and episodes are of the classes that there are
-            options |= {"n_way": min(options.get("n_way", 5), len(base.categories))}
         rows = (base.category_ids,) if recipe.stage == "pretrain" else (base.category_ids, base.groups)
         trained = stage(
             encoder,
@@ -216,6 +215,21 @@ def refuse_unreadable(recipe: str, catalog: Catalog) -> None:
 def stage_options(recipe: Recipe, catalog: Catalog, overrides: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments of the recipe's stage on this catalog."""
     return recipe.options | recipe.catalog_options.get(catalog.name, {}) | (overrides or {}).get(recipe.stage, {})
+
+
+def fitting_options(recipe: Recipe, base: Catalog, options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` as this many base products allow: a small catalog is one batch, and episodes are of fewer classes."""
+    match recipe.stage:
+        case "pretrain":
+            return options | {"batch_size": min(options["batch_size"], len(base))}
+        case "metatrain":
+            sizes = {name: options[name] for name in ("n_shot", "n_query")}
+            try:
+                large_enough = EpisodeSampler(base.category_ids, base.groups, n_way="all", seed=0, **sizes).n_way
+            except ValueError as error:
+                raise CatalogError(f"no episodes of the base classes of catalog {base.name!r}: {error}") from None
+            return options | {"n_way": min(options["n_way"], large_enough)}
+    return options
 
 
 def training_facts(

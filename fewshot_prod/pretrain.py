@@ -109,12 +109,15 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     about 1,000 steps.
     """
 
-    def step(average: Tensor, current: Tensor, n: Tensor) -> Tensor:
-        if not average.is_floating_point():  # batch normalisation counts its batches
-            return current
-        return average.lerp(current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+    def step(averages: list[Tensor], currents: list[Tensor], n: Tensor) -> None:  # of one type and device
+        share = 1 - min(decay, (1 + int(n)) / (10 + int(n)))
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, share)
+            else:  # batch normalisation counts its batches
+                average.copy_(current)
 
-    return AveragedModel(model, avg_fn=step, use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=step, use_buffers=True)
 
 
 def pretrain(

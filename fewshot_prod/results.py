@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 from fewshot_prod.provenance import commit, versions
+from fewshot_prod.storage import write_whole
 
 Record = dict[str, Any]
 
@@ -262,7 +263,7 @@ def _drop_superseded(path: Path | str, asked: Collection[str]) -> int:
     latest: dict[str, str] = {}
     for record in sorted(records, key=lambda r: cell_key(r) in asked):
         if record["kind"] != "difference":
-            told = {name: record.get("config", {}).get(name) for name in ("row", "missing", "calibrated")}
+            told = {name: record.get("config", {}).get(name) for name in ("row", *SETTING_FIELDS)}
             place = {k: v for k, v in record.items() if k not in unlike} | told
             latest[json.dumps(place, sort_keys=True)] = cell_key(record)
     keys = set(latest.values())
@@ -272,9 +273,8 @@ def _drop_superseded(path: Path | str, asked: Collection[str]) -> int:
         if ({r["a"]["key"], r["b"]["key"]} <= keys if r["kind"] == "difference" else cell_key(r) in keys)
     ]
     if len(kept) < len(records):
-        temporary = Path(f"{path}.tmp")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        text = "".join(json.dumps(r) + "\n" for r in kept)
+        write_whole(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
     return len(records) - len(kept)
 
 

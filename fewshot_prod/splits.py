@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.catalog import HELD_OUT
 from fewshot_prod.catalog.omniglot import ROTATIONS, rotated_name
 from fewshot_prod.names import first_few, unknown_name
+from fewshot_prod.storage import write_whole
 
 PARTS = ("base", "validation", "novel")
 DEFAULT_SPLITS = {
@@ -171,6 +171,11 @@ def default_split(catalog: Catalog) -> Split:
     least = min(10, sizes[len(sizes) // 2])
     n = sum(size >= least for size in sizes)
     n_novel = max(n // 5, min(5, n // 2))
+    if not n_novel:
+        raise CatalogError(
+            f"{n} of the {len(sizes)} categories of catalog {catalog.name!r} has {least} different products or more: "
+            "two must, one to learn from and one to hold out as new"
+        )
     return random_split(catalog, 0, n_novel=n_novel, n_validation=validation_size(n), min_groups=least)
 
 
@@ -219,10 +224,8 @@ def with_rotations(split: Split) -> Split:
 def write_split(split: Split, path: Path) -> None:
     """Write a split as JSON, in the form of the files in ``data/splits/``; the file appears whole or not at all."""
     content = {key: value for key, value in asdict(split).items() if key != "name"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def random_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, min_groups: int = 25) -> Split:

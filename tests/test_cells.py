@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,9 +17,10 @@ from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episode_accuracy import load_episode_accuracy
+from fewshot_prod.features import embed
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import Pools, build_method, hyperparameters
-from fewshot_prod.prepare import Prepared, lacking_words, prepare_encoder, take_over
+from fewshot_prod.prepare import Prepared, lacking_words, prepare_encoder, take_over, untrained
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
 from fewshot_prod.results import ResultsError, append_record, cell_key, read_records
 from fewshot_prod.rows import Row, readable_rows
@@ -259,6 +261,33 @@ def test_episodes_of_training_are_of_the_classes_that_there_are(catalog, tmp_pat
     few = replace(split, base=split.base[:3], validation=())
     facts = prepare_encoder("conv4_prototypical", catalog, few, 0, tmp_path, SMOKE, lambda line: None).facts
     assert facts["images_seen"] == 24 + 2 * 3 * (1 + 2)  # an epoch of conv4, two episodes
+
+
+def test_episodes_of_training_are_of_the_classes_that_are_large_enough(catalog, tmp_path):
+    split = default_split(catalog)
+    base = split.base[:4]
+    small = np.cumsum(catalog.frame["category"] == base[0]) <= 2  # of this one two products, an episode takes three
+    few = catalog.take(small | (catalog.frame["category"] != base[0]).to_numpy())
+    facts = prepare_encoder(
+        "conv4_prototypical", few, replace(split, base=base, validation=()), 0, tmp_path, SMOKE, lambda line: None
+    ).facts
+    assert facts["images_seen"] == 26 + 2 * 3 * (1 + 2)
+    with pytest.raises(CatalogError, match="no episodes of the base classes of catalog 'synthetic'"):
+        alone = replace(split, base=base[:2], validation=())
+        prepare_encoder("conv4_prototypical", few, alone, 0, tmp_path / "none", SMOKE, lambda line: None)
+    assert not (tmp_path / "none").exists()  # nor was its start trained
+
+
+def test_a_title_that_masking_empties_is_no_missing_product(catalog):
+    few = catalog.take(np.arange(3))
+    first = few.categories[0]
+    few = replace(
+        few, frame=few.frame.assign(title=[first, first, f"red {first}"], image=pd.Series([None, 0, 1], dtype=object))
+    )
+    prepared = untrained(RECIPES["conv4_gru_masked"], few, list(few.categories), 0)
+    inputs = prepared.inputs(few)
+    assert (inputs.lengths > 0).tolist() == [True, False, True]  # the second has an image
+    assert embed(prepared.encoder, inputs).isfinite().all()
 
 
 def test_an_encoder_that_is_there_needs_no_start(measured, catalog, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
+from fewshot_prod.checkpoints import CheckpointError, TrainingState, encoder_hash, load_checkpoint, save_checkpoint
 from fewshot_prod.cli import evaluate_checkpoint
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import cached_features, embed
@@ -76,6 +77,40 @@ def test_what_is_no_checkpoint_says_so(tmp_path):
         load_checkpoint(tmp_path / "a")
 
 
+def test_a_damaged_checkpoint_says_so(tmp_path):
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG))
+    weights = tmp_path / "a" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path / "a")
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG))
+    (tmp_path / "a" / "config.json").write_text(json.dumps({"encoder": CONFIG}))
+    with pytest.raises(CheckpointError, match="it has no 'facts'"):
+        load_checkpoint(tmp_path / "a")
+    encoder = build_encoder(CONFIG)
+    state = TrainingState(tmp_path / "state.pt", {})
+    for damage in (b"", b"PK no state"):
+        state.path.write_bytes(damage)
+        with pytest.raises(CheckpointError, match=r"state\.pt is damaged; delete it to start anew"):
+            state.load({"model": encoder}, torch.optim.SGD(encoder.parameters(), 0.1))
+
+
+def test_several_writers_leave_a_whole_folder_and_nothing_else(tmp_path):
+    encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: save_checkpoint(tmp_path / "a", encoder, {"i": i}), range(40)))
+    assert encoder_hash(load_checkpoint(tmp_path / "a")[0]) == encoder_hash(encoder)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a").symlink_to(tmp_path / "disk")
+    for i in range(2):
+        save_checkpoint(tmp_path / "a", build_encoder(CONFIG), {"i": i})
+    assert (tmp_path / "a").is_symlink() and load_checkpoint(tmp_path / "disk")[1] == {"i": 1}
+
+
 def test_a_mistyped_folder_is_answered_with_the_nearest():
     with pytest.raises(CheckpointError, match=r"no config.json; did you mean .*synthetic_conv4_gru_prototypical\?"):
         load_checkpoint(SHIPPED[-1].with_name("synthetic_conv4_gru_prototypcial"))
@@ -114,6 +149,8 @@ def test_cached_features_are_recomputed_for_other_weights_or_inputs(tmp_path):
     first = cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path)
     files = list((tmp_path / "features").iterdir())
     assert len(files) == 1
+    files[0].write_bytes(b"")  # damaged: computed again
+    torch.testing.assert_close(cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path), first)
     save_file({"features": first + 1}, files[0])
     torch.testing.assert_close(cached_features(encoder, inputs, inputs_key="a", cache_dir=tmp_path), first + 1)
     torch.testing.assert_close(cached_features(encoder, inputs, inputs_key="b", cache_dir=tmp_path), first)

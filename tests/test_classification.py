@@ -59,6 +59,12 @@ def test_every_category_gives_its_share_and_the_smallest_none(catalog):
         assert dict(zip(named, counts, strict=True)) == {"train": 9, "validation": 1, "test": 2}
 
 
+def test_each_category_keeps_something_to_learn_from(catalog):
+    part = deal_products(catalog.take_groups(2), seed=0, validation=0.3, test=0.3)
+    kept = catalog.take_groups(2).category_ids[part == "train"]
+    assert set(kept) == set(catalog.category_ids) and {"test"} < set(part)
+
+
 def test_a_catalogs_own_parts_win(catalog):
     assert own_parts(catalog) is None
     given = np.resize(["train", "val", "test"], len(catalog))

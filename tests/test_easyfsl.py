@@ -15,7 +15,7 @@ from fewshot_prod.encoders.heads import RelationModule, SetAttention
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.methods import METHODS
 
-peers = pytest.importorskip("easyfsl.methods", reason="easyfsl is an extra: pip install fewshot_prod[bench]")
+peers = pytest.importorskip("easyfsl.methods", reason="easyfsl is an extra: pip install fewshot_prod[test]")
 
 D, N_EPISODES = 16, 20
 CATEGORIES = np.repeat(np.arange(8), 25)

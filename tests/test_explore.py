@@ -69,8 +69,10 @@ def test_methods_are_compared_on_the_part_that_the_pools_are_of(pools):
 
 
 def test_the_best_within_a_budget_is_a_sure_gain_that_fits_into_it():
+    alike = {"n_way": 5, "n_query": 15, "query_distribution": "balanced"}
+
     def cell(method, shot, seconds):
-        return {"kind": "cell", "method": method, "n_shot": shot, "eval_seconds": seconds, "n_episodes": 1000}
+        return alike | {"kind": "cell", "method": method, "n_shot": shot, "eval_seconds": seconds, "n_episodes": 1000}
 
     def gain(method, shot, mean, ci95):
         return {"kind": "difference", "a": {"method": method}, "n_shot": shot, "mean": mean, "ci95": ci95}
@@ -80,6 +82,8 @@ def test_the_best_within_a_budget_is_a_sure_gain_that_fits_into_it():
     table = best_within([*cells, *gains, gain("slow", 5, 0.04, 0.01)], {"1 ms": 1.0, "any": float("inf")})
     assert table.loc[1].tolist() == ["first", "first"], "an unsure gain and a loss are none"
     assert table.loc[5].tolist() == ["quick  +2.0 ± 1.0", "slow  +4.0 ± 1.0"]
+    with pytest.raises(ValueError, match="several values of n_way"):
+        best_within([*cells, cells[0] | {"n_way": "all"}, *gains], {"1 ms": 1.0})
 
 
 def test_adapting_methods_are_measured_and_paired_on_the_first_episodes(pools):

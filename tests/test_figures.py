@@ -188,6 +188,18 @@ def test_ranks_of_records_are_taken_in_the_settings_that_all_share():
     assert "2 settings" in ax.get_xlabel()
 
 
+def test_ranks_over_unlike_numbers_of_episodes_are_those_of_paired_differences():
+    """The 200 episodes that the adapting method saw are hard ones: on them it is the best."""
+    first, other = record(0.7, method="nearest_centroid"), record(0.8, method="ridge")
+    few = record(0.6, method="maml", n_episodes=200)
+    pairs = [difference(a, first, mean=mean, ci95=0.01) for a, mean in ((other, 0.1), (few, 0.2))]
+    ax = rank_diagram([first, other, few, *pairs])
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names == ["maml  1.00", "ridge  2.00", "nearest centroid  3.00"]
+    with pytest.raises(ValueError, match="1 of 3 cells are of different numbers of episodes and not compared"):
+        rank_diagram([first, other, few, pairs[0]])
+
+
 def test_seconds_are_those_of_an_episode():
     cells = [record(0.6, method=m) | {"eval_seconds": s, "n_episodes": n} for m, s, n in (("a", 4, 400), ("b", 6, 3))]
     ax = accuracy_vs_seconds(cells)

@@ -169,6 +169,31 @@ def test_a_cache_folder_that_cannot_be_written(shop, tmp_path, monkeypatch):
         image_array(catalog, SIZE)
 
 
+def test_what_made_a_picture_unreadable_may_pass(shop, monkeypatch):
+    def without_memory(path, name=None):
+        raise decoding.ImageProblem(f"image unreadable: {name}: too little memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fewshot_prod.catalog.inspection.open_rgb", without_memory)
+        assert {p.reason.split(": ")[-1] for p in load_catalog("table", shop).problems} == {"too little memory"}
+    assert not load_catalog("table", shop).problems
+
+
+def test_a_picture_replaced_since_loading_is_not_taken_for_the_old_one(shop, cache):
+    catalog = load_catalog("table", shop)
+    Image.new("RGB", (20, 16), "red").save(shop.parent / "0.png")
+    with pytest.raises(CatalogError, match=r"image changed: 0\.png .*load it again"):
+        image_array(catalog, SIZE)
+    assert not cache_files(cache)
+
+
+def test_pictures_of_32_bits_are_refused(tmp_path):
+    for mode in ("F", "I"):
+        Image.new(mode, (4, 4), 1).save(tmp_path / f"{mode}.tiff")
+        with pytest.raises(decoding.ImageProblem, match="32 bits a pixel; save it with 8 or 16"):
+            open_rgb(tmp_path / f"{mode}.tiff")
+
+
 def test_many_pictures_keep_their_order_over_windows(monkeypatch):
     monkeypatch.setattr(decoding, "BLOCK", 3)
     monkeypatch.setattr(decoding, "BLOCKS_AHEAD", 2)

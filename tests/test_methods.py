@@ -471,6 +471,19 @@ def test_linear_probe_is_logistic_regression(l2):
         assert peer.predict_proba(x[episodes.query[e]]) == pytest.approx(probabilities[e].numpy(), abs=1e-3)
 
 
+def test_linear_probe_is_logistic_regression_on_hundreds_of_products_too():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.cat([torch.arange(20).repeat_interleave(20), torch.arange(20, 30).repeat_interleave(5)])
+    means = torch.randn(30, 64, generator=generator)
+    pool = torch.relu(means[labels] + 1.5 * torch.randn(len(labels), 64, generator=generator))
+    rows = torch.arange(len(labels))[None]
+    episode = EpisodeBatch(support=rows, support_labels=labels[None], query=rows, query_labels=labels[None], n_way=30)
+    probabilities = METHODS["linear_probe"](center=pool.mean(0))(pool, episode)[0].softmax(1)
+    peer = LogisticRegression(C=10, tol=1e-8, max_iter=5000).fit(F.normalize(pool - pool.mean(0)).numpy(), labels)
+    expected = peer.predict_proba(F.normalize(pool - pool.mean(0)).numpy())
+    assert expected == pytest.approx(probabilities.numpy(), abs=2e-3)
+
+
 def test_finetune_head_is_sgd_on_a_linear_layer():
     episodes, method = uneven(), build("finetune_head", lr=0.02)
     x = F.normalize(FEATURES - CENTER)

@@ -102,7 +102,7 @@ def test_problem_messages_name_value_and_remedy(planted):
     assert reasons["shop.csv:7"] == large + "scale it down"
     assert reasons["shop.csv:9"] == "id repeated: 'a1' stands at shop.csv:2 already"
     assert "6 fields where the header has 5; quote fields" in reasons["shop.csv:10"]
-    assert reasons["shop.csv:16"] == "broken line: a quote is opened and never closed"
+    assert reasons["shop.csv:16"] == "broken line: a quote is opened and not closed"
 
 
 def test_summary_counts_the_problems_by_kind(planted):
@@ -226,6 +226,8 @@ def test_columns_named_by_the_user(tmp_path):
             r"no usable row.*t\.csv:2: text not UTF-8.*--columns\.encoding",
         ),
         (b"title,category\nA,cup\n", {"encoding": "utf-99"}, r"cannot be read as utf-99"),
+        (b"title,category\nA,cup\n", {"delimiter": ",,"}, r"the delimiter is ',,'; it must be one character"),
+        (b"x" * 200_000, {}, r"the header cannot be read: broken line"),
         (b"title,category\nA,cup\n", {"colour_column": "x"}, r"no options \['colour_column'\]; it has \['image_col"),
     ],
 )
@@ -259,13 +261,40 @@ def test_categories_all_of_whose_rows_were_left_out_are_named(tmp_path):
 def test_columns_without_a_name_do_no_harm(tmp_path):
     (tmp_path / "t.csv").write_text(",title,category,,\n0,Red cup,cup,,\n1,Blue cup,cup,x,\n")
     catalog = load_catalog("table", tmp_path)
-    assert catalog.titles == ["Red cup", "Blue cup"] and catalog.frame["column 4"].tolist() == ["", "x"]
+    assert catalog.titles == ["Red cup", "Blue cup"] and catalog.frame["column 4"].tolist() == [None, "x"]
 
 
 def test_other_encodings(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("标题,类目\n红色杯子,杯子\n".encode("gb18030"))
     assert load_catalog("table", path, encoding="gb18030").titles == ["红色杯子"]
+
+
+def test_a_quote_that_the_next_one_closes_costs_one_row_too(tmp_path):
+    lines = ["id,title,category", '1,"Oak table,tables', "2,Vase,vases", '3,Pipe 5",pipes,x', "4,Cup,cups"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.titles == ["Vase", "Cup"]
+    assert [p.row for p in catalog.problems] == ["t.csv:2", "t.csv:4"]
+    assert catalog.problems[0].reason == "broken line: a quote is opened and not closed"
+    (tmp_path / "t.csv").write_text("\n".join([*lines[:3], '3,Pipe 5",pipes']))  # as many fields as there should be
+    (note,) = load_catalog("table", tmp_path).notes
+    assert note.row == "t.csv:2" and note.reason.startswith("line break in the title")
+
+
+def test_cells_that_mean_missing_are_missing_in_other_columns_too(tmp_path):
+    (tmp_path / "t.csv").write_text("title,category,colour\nA,cup,red\nB,cup,\nC,cup,NA\n")
+    assert load_catalog("table", tmp_path).frame["colour"].tolist() == ["red", None, None]
+
+
+def test_cells_that_are_too_long_or_too_late(tmp_path):
+    (tmp_path / "t.csv").write_text("image,title,category\n" + "img\\" + "x" * 5000 + ".png,A,cup\n,B,cup\n")
+    (problem,) = load_catalog("table", tmp_path).problems
+    assert problem.row == "t.csv:2" and problem.reason.startswith("image unreadable")
+    late = pd.DataFrame({"title": ["A", "B"], "category": ["cup", "plate"]})
+    late["when"] = np.array(["12345-01-01", "2020-01-01"], "datetime64[ms]")
+    late.to_parquet(tmp_path / "late.parquet")
+    assert load_catalog("table", tmp_path / "late.parquet").frame["when"].tolist()[1].startswith("2020-01-01")
 
 
 def test_unlabelled_items(tmp_path):
@@ -336,6 +365,36 @@ def test_a_folder_per_category(tmp_path):
         ["train/ware/plate/1.jpg", "plate", "ware", "train", "train/ware/plate/1.jpg"],
     ]
     assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("test/gift/x.txt", "not a picture")]
+
+
+def test_folders_of_one_name_are_told_apart_by_as_much_as_it_takes(tmp_path):
+    for i, name in enumerate(["men/winter/jackets", "women/winter/jackets", "women/winter/coats"]):
+        save_picture(tmp_path / name / "1.png", seed=i)
+    found = load_catalog("table", tmp_path)
+    assert found.frame["category"].tolist() == ["men/winter/jackets", "coats", "women/winter/jackets"]
+    assert found.frame["parent"].tolist() == ["winter"] * 3
+
+
+def test_folders_that_are_links_are_read_and_those_that_lead_back_are_named(tmp_path):
+    save_picture(tmp_path / "elsewhere/1.png")
+    save_picture(tmp_path / "shop/mugs/1.png", seed=1)
+    (tmp_path / "shop/vases").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "shop/mugs/again").symlink_to(tmp_path / "shop")
+    catalog = load_catalog("table", tmp_path / "shop")
+    assert catalog.categories == ("mugs", "vases")
+    (problem,) = catalog.problems
+    assert problem.row.endswith("mugs/again") and "link to a folder around it" in problem.reason
+
+
+def test_names_of_folders_and_files_as_systems_write_them(tmp_path):
+    for i, name in enumerate(["Training/Cafe\u0301/1.png", "testing/Cafe\u0301/Screenshot 9.41\u202fAM.png"]):
+        save_picture(tmp_path / "shop" / name, seed=i)
+    catalog = load_catalog("table", tmp_path / "shop")
+    assert catalog.categories == ("Caf\u00e9",) and catalog.frame["split"].tolist() == ["train", "test"]
+    assert not catalog.problems
+    save_picture(tmp_path / "shop/testing/Cafe\u0301/line\nbreak.png", seed=3)
+    (problem,) = load_catalog("table", tmp_path / "shop").problems
+    assert "in the file's name" in problem.reason
 
 
 def test_empty_folders_are_named(tmp_path):

@@ -14,13 +14,16 @@ ENCODING_REMEDY = (
     "save it as UTF-8, or name its encoding, such as gbk or utf-16 (--columns.encoding; in Python encoding)"
 )
 
+UNCLOSED = "broken line: a quote is opened and not closed"
+
 
 def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> tuple[list[str], list[Record]]:
     """Read a delimited file with a header line.
 
     A byte order mark, any line ends, quoted line breaks and blank lines are fine. A record with another number of
     fields than the header, with a quote out of place, or with bytes that are not ``encoding`` is broken; reading
-    goes on with the next *line*, so that a quote which is never closed costs one row and not the rest of the file.
+    goes on with the next *line*, so that a quote which is never closed costs one row and not the rest of the file. If
+    the next quote happens to close it and the fields are as many as they should be, nothing tells that it is broken.
 
     Args:
         delimiter: default a tab for .tsv and .tab, else whichever of ``, ; tab |`` cuts the header into most fields.
@@ -41,6 +44,9 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
         raise CatalogError(f"{path}: cannot be read as {encoding}: {error}") from None
     lines = list(io.StringIO(text, newline=""))
     delimiter = delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else _guess_delimiter(lines))
+    delimiter = "\t" if delimiter == "\\t" else delimiter  # as it is typed on a command line
+    if len(delimiter) != 1:
+        raise CatalogError(f"{path}: the delimiter is {delimiter!r}; it must be one character, or \\t for a tab")
     records = _records(lines, delimiter)
     line, header, reason = next(records, (1, [], "the file is empty"))
     if reason or any(_undecodable(field) for field in header):
@@ -61,7 +67,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
-    at = 0
+    at, expected = 0, None  # fields of the header
     while at < len(lines):
         reader = csv.reader(_following(lines, at), delimiter=delimiter, strict=True)
         try:
@@ -69,9 +75,12 @@ def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
         except csv.Error as error:
             fields, used = [], 1
             unclosed = "unexpected end" in str(error) or "larger than" in str(error)
-            reason = "broken line: " + ("a quote is opened and never closed" if unclosed else f"{error}")
+            reason = UNCLOSED if unclosed else f"broken line: {error}"
+        if used > 1 and expected is not None and len(fields) != expected:  # a quote of a later line closed it
+            fields, reason, used = [], UNCLOSED, 1
         if fields or reason:
             yield at + 1, fields, reason
+            expected = expected or len(fields)
         at += used
 
 
@@ -99,4 +108,11 @@ def _undecodable(field: str) -> bool:
 
 def _guess_delimiter(lines: list[str]) -> str:
     header = next((line for line in lines if line.strip()), "")
-    return max(",;\t|", key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
+
+    def n_fields(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=delimiter), []))
+        except csv.Error:  # longer than a field may be, so not cut by this one
+            return 0
+
+    return max(",;\t|", key=n_fields)

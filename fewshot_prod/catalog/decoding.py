@@ -31,13 +31,16 @@ class ImageProblem(ValueError):
 def open_rgb(path: Path, name: str | None = None) -> Image.Image:
     """Decode one picture: EXIF orientation applied, grey/CMYK/palette made RGB, transparency put on white.
 
+    Of 16 bits the upper eight are kept. Modes of 32 bits, whole or floating, say nothing about what is black and what
+    is white, and are refused.
+
     The size is read from the header and checked before any pixel is decoded.
 
     Args:
         name: what messages call it; the file's name when None.
 
     Raises:
-        ImageProblem: if the file is truncated, not a picture, or larger than ``MAX_PIXELS``.
+        ImageProblem: if the file is truncated, not a picture, of 32 bits a pixel, or larger than ``MAX_PIXELS``.
     """
     name = name or path.name
     try:
@@ -45,6 +48,8 @@ def open_rgb(path: Path, name: str | None = None) -> Image.Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise _too_large(f"{name} is {width}x{height} pixels", width * height)
+            if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+                raise ImageProblem(f"image unreadable: {name} has 32 bits a pixel; save it with 8 or 16")
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except ImageProblem:

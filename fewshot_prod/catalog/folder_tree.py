@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
+from errno import ELOOP
+from itertools import count
 from pathlib import Path
+from unicodedata import normalize
 
 from fewshot_prod.catalog.catalog import CatalogError
 from fewshot_prod.catalog.rows import Row
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
 LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -18,8 +23,9 @@ def read_folder_tree(root: Path) -> list[Row]:
     """One row a file under ``root``, in the order of their paths; what is no picture, and empty folders, are bad rows.
 
     The category is the folder that the picture lies in, the parent the folder above it. Where two folders of the
-    same name lie in different parents, their categories are named ``parent/folder``. If all top folders are called
-    train, val, test or the like, they are the split. Hidden files and folders are not looked at.
+    same name lie in different parents, their categories are named by as much of the path as tells all of that name
+    apart, ``parent/folder`` or longer. If all top folders are called train, val, test or the like, they are the split,
+    which is then called train, val or test. Hidden files and folders are not looked at; links are followed.
 
     Raises:
         CatalogError: if there is no file.
@@ -30,14 +36,16 @@ def read_folder_tree(root: Path) -> list[Row]:
     if not paths:
         raise CatalogError(f"{root} holds neither a table (.csv, .tsv, .parquet) nor folders of pictures")
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
-    skip = 1 if tops and {top.lower() for top in tops} <= SPLITS else 0
+    skip = 1 if tops and {top.lower() for top in tops} <= set(SPLITS) else 0
     locations = {path: path.parts[skip:-1] for path in paths}
-    parents = defaultdict(set)
+    same_name = defaultdict(set)
     for folders in locations.values():
-        parents[folders[-1:]].add(folders[-2:-1])
+        same_name[folders[-1:]].add(folders)
 
     def category(folders: tuple[str, ...]) -> str:
-        return "/".join(folders[-2:] if len(parents[folders[-1:]]) > 1 else folders[-1:])
+        others = same_name[folders[-1:]]
+        n = next(n for n in count(1) if len({o[-n:] for o in others}) == len(others))
+        return normalize("NFC", "/".join(folders[-n:]))
 
     rows = [Row(str(error.filename), reason=f"folder unreadable: {error.strerror}") for error in unreadable]
     for folder in sorted(path.relative_to(root) for path in empty):
@@ -46,11 +54,12 @@ def read_folder_tree(root: Path) -> list[Row]:
     for path, folders in locations.items():
         row = Row(path.as_posix(), product_id=path.as_posix(), image=path.as_posix())
         rows.append(row)
-        row.split = path.parts[0] if skip and len(path.parts) > 1 else None
+        row.split = SPLITS[path.parts[0].lower()] if skip and len(path.parts) > 1 else None
         row.category = category(folders)
-        row.parent = folders[-2] if len(folders) > 1 else None
-        if not path.as_posix().isprintable() or any("\ud800" <= c <= "\udfff" for c in path.as_posix()):
-            row.place, row.reason = ascii(path.as_posix()), "text not UTF-8: the file's name cannot be read"
+        row.parent = normalize("NFC", folders[-2]) if len(folders) > 1 else None
+        if any(unicodedata.category(c) in ("Cc", "Cs") for c in path.as_posix()):  # control characters, stray bytes
+            row.place = ascii(path.as_posix())
+            row.reason = "text not UTF-8: bytes that are not, or control characters, in the file's name"
         elif path.suffix.lower() not in PICTURES:
             row.reason = f"not a picture: {path.suffix or 'no suffix'}; expected {', '.join(sorted(PICTURES))}"
     return rows
@@ -59,8 +68,13 @@ def read_folder_tree(root: Path) -> list[Row]:
 def _files(root: Path, unreadable: list[OSError]) -> tuple[list[Path], list[Path]]:
     """The files under ``root``, and the folders that hold nothing."""
     files, empty = [], []
-    for folder, subfolders, names in os.walk(root, onerror=unreadable.append):
+    for folder, subfolders, names in os.walk(root, onerror=unreadable.append, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        around = os.path.realpath(os.path.dirname(folder))
+        if os.path.islink(folder) and f"{around}/".startswith(f"{os.path.realpath(folder)}/"):
+            subfolders.clear()
+            unreadable.append(OSError(ELOOP, "it is a link to a folder around it", folder))
+            continue
         found = [Path(folder, n) for n in names if not n.startswith(".") and n.lower() not in LEFT_BY_SYSTEMS]
         files += found
         if not found and not subfolders:

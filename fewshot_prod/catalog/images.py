@@ -14,13 +14,18 @@ from PIL import Image
 
 from fewshot_prod.catalog import opencv
 from fewshot_prod.catalog.catalog import Catalog, CatalogError
-from fewshot_prod.catalog.decoding import DECODING_VERSION, Fit, ImageProblem, in_threads, open_rgb, resized
+from fewshot_prod.catalog.decoding import (
+    DECODING_VERSION,
+    Fit,
+    ImageProblem,
+    in_threads,
+    open_rgb,
+    pixel_digest,
+    resized,
+)
+from fewshot_prod.catalog.inspection import inspect_images
 from fewshot_prod.catalog.preprocessing import preprocess
-
-
-def cache_folder() -> Path:
-    """``$FEWSHOT_PROD_CACHE``, else ``~/.cache/fewshot_prod``. Everything in it can be deleted at any time."""
-    return Path(os.environ.get("FEWSHOT_PROD_CACHE") or Path.home() / ".cache" / "fewshot_prod")
+from fewshot_prod.storage import cache_folder
 
 
 def image_array(
@@ -38,7 +43,8 @@ def image_array(
 
     The file's name is a hash of the pictures' pixel digests in row order and of all that makes other pixels of them:
     other pictures or another order make another file. It is written under another name and renamed, so a killed
-    process leaves no half file, and a second process waits for the first. A damaged file is made again.
+    process leaves no half file, and a second process waits for the first. A damaged file is made again. A picture that
+    has changed since the catalog was loaded is refused, but by OpenCV, which need not decode all of it.
 
     Args:
         catalog: rows without a picture get zeros.
@@ -56,8 +62,7 @@ def image_array(
         uint8 (N, H, W, 3), read-only, row i = row i of ``catalog.frame``.
 
     Raises:
-        CatalogError: if a picture cannot be decoded (it changed since the catalog was loaded), or the cache cannot
-            be written.
+        CatalogError: if a picture has changed since the catalog was loaded, or the cache cannot be written.
         ImportError: if OpenCV is wanted and not installed.
         ValueError: for an unknown step, back end or fit.
     """
@@ -66,10 +71,11 @@ def image_array(
     preprocess(np.zeros((1, 1, 3), np.uint8), steps)  # names are checked before the work
     if catalog.pixels is not None:
         return _rendered(catalog, size, fit, steps)
-    names = catalog.frame["image"].tolist()
+    names, digests = catalog.frame["image"].tolist(), _digests(catalog)
+    digest_of = dict(zip(names, digests, strict=True))
     shape = (len(names), *size, 3)
     folder = (cache_dir or cache_folder()) / "images"
-    path = folder / f"{catalog.name}-{size[0]}x{size[1]}-{_key(catalog, names, size, fit, steps, backend)}.npy"
+    path = folder / f"{catalog.name}-{size[0]}x{size[1]}-{_key(digests, size, fit, steps, backend)}.npy"
     blank = np.zeros((*size, 3), np.uint8)
 
     def decode(name: str | None) -> np.ndarray:
@@ -77,7 +83,10 @@ def image_array(
             return blank
         picture = (catalog.root or Path()) / name
         if backend == "pillow":
-            return resized(_preprocessed(open_rgb(picture), steps), size, fit)
+            image = open_rgb(picture)
+            if pixel_digest(image) != digest_of[name]:
+                raise ImageProblem(f"image changed: {name}")
+            return resized(_preprocessed(image, steps), size, fit)
         return opencv.fitted(preprocess(opencv.decode(picture, None if steps else size), steps), size, fit)
 
     try:
@@ -88,7 +97,7 @@ def image_array(
                 array = np.load(path, mmap_mode="r")
             return array
     except ImageProblem as error:
-        raise CatalogError(f"{error} (it was readable when the catalog was loaded: load it again)") from None
+        raise CatalogError(f"{error} (it was another when the catalog was loaded: load it again)") from None
     except OSError as error:
         raise CatalogError(
             f"{folder} cannot hold a picture cache of {np.prod(shape, dtype=float) / 2**30:.2f} GB: {error}; "
@@ -100,15 +109,14 @@ def _preprocessed(image: Image.Image, steps: Sequence[str]) -> Image.Image:
     return Image.fromarray(preprocess(np.asarray(image), steps)) if steps else image
 
 
-def _key(
-    catalog: Catalog, names: list[str | None], size: tuple[int, int], fit: Fit, steps: Sequence[str], backend: str
-) -> str:
+def _digests(catalog: Catalog) -> list[str | None]:
     if "pixel_digest" in catalog.frame.columns:
-        digests = catalog.frame["pixel_digest"].tolist()
-    else:  # a catalog made by hand
-        from fewshot_prod.catalog.inspection import inspect_images
+        return catalog.frame["pixel_digest"].tolist()
+    found = inspect_images(catalog.root or Path(), catalog.frame["image"].tolist())  # of a catalog made by hand
+    return [one and one.digest for one in found]
 
-        digests = [found and found.digest for found in inspect_images(catalog.root or Path(), names)]
+
+def _key(digests: list[str | None], size: tuple[int, int], fit: Fit, steps: Sequence[str], backend: str) -> str:
     made = (DECODING_VERSION, tuple(size), fit, digests)
     if steps or backend != "pillow":  # caches from before there were these keep their names
         made += (tuple(steps), backend)

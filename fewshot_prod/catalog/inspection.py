@@ -15,9 +15,10 @@ import pandas as pd
 from filelock import FileLock
 
 from fewshot_prod.catalog.decoding import DECODING_VERSION, ImageProblem, in_threads, open_rgb, pixel_digest
-from fewshot_prod.catalog.images import cache_folder
+from fewshot_prod.storage import cache_folder, write_whole
 
 SAVE_EVERY = 20.0  # seconds of decoding that a kill may cost
+COLUMNS = ["name", "size", "mtime_ns", "digest"]  # of the memory's file
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ def inspect_images(
     """Decode every picture once and remember what was found.
 
     The memory is a file in ``cache_folder()`` keyed by a picture's path, size in bytes and modification time in
-    nanoseconds: a file replaced by another of equal size with its old time put back is not looked at again.
+    nanoseconds: a file replaced by another of equal size with its old time put back is not looked at again. One that
+    cannot be used is, since the reason may have gone: a right to read, a missing codec, too little memory.
 
     Args:
         root: folder that ``names`` are relative to.
@@ -80,16 +82,15 @@ class _Memory:
     """What is known of the pictures under one root. Losing it costs time only."""
 
     def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(f"{DECODING_VERSION} {root.resolve()}".encode()).hexdigest()[:20]
+        name = hashlib.sha256(f"{DECODING_VERSION} ".encode() + os.fsencode(root.resolve())).hexdigest()[:20]
         self.path = cache_folder() / "inspected" / f"{name}.parquet"
         self.known = self._read()
 
     def _read(self) -> dict[tuple[str, int, int], Inspected]:
         try:
-            frame = pd.read_parquet(self.path).astype(object)
-            frame = frame.where(frame.notna(), None)
-            rows = zip(*(frame[c] for c in ("name", "size", "mtime_ns", "digest", "reason")), strict=True)
-            return {(n, s, m): Inspected(d, r) for n, s, m, d, r in rows}
+            frame = pd.read_parquet(self.path, columns=COLUMNS).dropna().astype(object)
+            rows = frame.itertuples(index=False)
+            return {(name, size, mtime_ns): Inspected(digest, None) for name, size, mtime_ns, digest in rows}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError):  # damaged: look at the pictures again
@@ -100,10 +101,8 @@ class _Memory:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
                 self.known = self._read() | self.known  # another process may have added to it
-                rows = [(*key, found.digest, found.reason) for key, found in self.known.items()]
-                unfinished = self.path.with_suffix(".tmp")
-                pd.DataFrame(rows, columns=["name", "size", "mtime_ns", "digest", "reason"]).to_parquet(unfinished)
-                os.replace(unfinished, self.path)
+                rows = [(*key, found.digest) for key, found in self.known.items() if found.digest]
+                write_whole(self.path, pd.DataFrame(rows, columns=COLUMNS).to_parquet)
         except OSError as error:
             warnings.warn(
                 f"pictures will be checked again next time: {self.path} is not writable: {error}", stacklevel=2

@@ -14,7 +14,7 @@ END_OF_JPEG = b"\xff\xd9"
 
 
 def decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The pixels of :func:`open_rgb`, bit by bit.
+    """The pixels of :func:`open_rgb`, bit by bit; but of orientation OpenCV knows EXIF's alone, Pillow XMP's too.
 
     OpenCV reads whole JPEG files in RGB or grey and applies their EXIF orientation. Pillow reads the rest: other
     formats, for their transparency and their depth; CMYK; and damaged files, of which it says what is wrong.

@@ -27,7 +27,7 @@ def read_parquet(path: Path) -> tuple[list[str], list[Record]]:
     try:
         table = pq.read_table(path)
         header = [name.strip() for name in table.column_names]
-        columns = [_bytes_for_text(column).to_pylist() for column in table.columns]
+        columns = [_plain(column).to_pylist() for column in table.columns]
     except (OSError, pa.ArrowException, UnicodeDecodeError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read as Parquet: {error}") from None
     if len(set(header)) < len(header):
@@ -35,12 +35,17 @@ def read_parquet(path: Path) -> tuple[list[str], list[Record]]:
     return header, [_record(number, header, cells) for number, cells in enumerate(zip(*columns, strict=True), start=1)]
 
 
-def _bytes_for_text(column: Any) -> Any:
-    """Text columns as bytes: Parquet does not check that text is UTF-8, and one bad cell must cost one row."""
+def _plain(column: Any) -> Any:
+    """Text columns as bytes: Parquet does not check that text is UTF-8, and one bad cell must cost one row.
+
+    Dates as text, for Python has none behind the year 9999.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return column.cast(pa.string())
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     return column.cast(pa.large_binary()) if is_text else column
 

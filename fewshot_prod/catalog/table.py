@@ -169,16 +169,21 @@ def _row(
     row.product_id = row.product_id or f"{place}-{number}"
     if row.image:
         row.image, row.reason = _image_path(table.parent, row.image)
-    others = [name for name in header if name not in columns.values()]
-    row.extra = {
-        f"{name}_in_table" if name in (*COLUMNS, "pixel_digest", HELD_OUT) else name: cells[name] for name in others
-    }
+    broken = [role for role in ("title", "category") if "\n" in (getattr(row, role) or "")]
+    if broken:
+        row.note = f"line break in the {broken[0]}: if it is not meant, close the quote that is opened in this row"
+    for name in (name for name in header if name not in columns.values()):
+        kept_as = f"{name}_in_table" if name in (*COLUMNS, "pixel_digest", HELD_OUT) else name
+        row.extra[kept_as] = None if cells[name].casefold() in MISSING else cells[name]
     return row
 
 
 def _image_path(root: Path, cell: str) -> tuple[str, str | None]:
     if "://" in cell:
         return cell, f"image is a URL: {cell[:80]}; download it and name the file"
-    if "\\" in cell and not (root / cell).exists():  # written on Windows
-        cell = cell.replace("\\", "/")
+    try:
+        if "\\" in cell and not (root / cell).exists():  # written on Windows
+            cell = cell.replace("\\", "/")
+    except OSError:  # too long for a path, which is told where it is opened
+        pass
     return cell, None

@@ -19,7 +19,7 @@ from fewshot_prod.methods.maml import MAML
 
 @dataclass(frozen=True)
 class ANIL(MAML):
-    r"""MAML whose gradient steps change the head only, so that each product is encoded once whatever the steps.
+    r"""MAML whose gradient steps change the head only: products are encoded as often whatever the number of steps.
 
     The update of the paper's section 4.1, theirs for the last layer and the identity for all others: head w and
     encoder :math:`\theta` become :math:`w_{k+1} = w_k - \alpha \nabla_{w_k} L(\theta, w_k)` and :math:`\theta`.

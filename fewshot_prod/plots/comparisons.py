@@ -12,7 +12,7 @@ from fewshot_prod.grouping import COLUMNS, current, group_by, label, named_diffe
 from fewshot_prod.plots.curves import fewest_fields
 from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, episodes_told, set_heading, text_scale
 from fewshot_prod.ranks import average_ranks, critical_difference
-from fewshot_prod.results import Record
+from fewshot_prod.results import RESULT_VERSION, Record, cell_key
 
 
 def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
@@ -90,14 +90,16 @@ def rank_diagram(
     Args:
         scores: name of a method -> its accuracies, float (n,), over the same episodes (of arrays of different
             length the first ones count); or records, whose cells are then ranked within each setting (catalog,
-            split, way, shots, masking, training seed) that all of the methods have been measured in.
+            split, way, shots, masking, training seed) that all of the methods have been measured in. Where cells are
+            of different numbers of episodes, their paired differences from a method that all are compared with count.
         blocks: what the ranks are averaged over, as the title says it; "episodes" or "settings" when None.
 
     Raises:
-        ValueError: for fewer than two methods, or no block that they share.
+        ValueError: for fewer than two methods, no block that they share, or a cell of other episodes than the rest
+            that was not compared.
     """
     if not isinstance(scores, Mapping):
-        scores, blocks = _scores_by_setting(current(scores, "cell")), blocks or "settings"
+        scores, blocks = _scores_by_setting(list(scores)), blocks or "settings"
     n = min((len(np.asarray(values)) for values in scores.values()), default=0)
     critical = critical_difference(len(scores), n)
     ranks = average_ranks(np.stack([np.asarray(values)[:n] for values in scores.values()], axis=1))
@@ -175,8 +177,12 @@ def _in_lines(name: str, width: float) -> list[str]:
     return [name] if len(name) < room else [first, f"− {second}"]
 
 
-def _scores_by_setting(cells: list[Record]) -> dict[str, list[float]]:
-    """Accuracies of each method in the settings that all have, in one order."""
+def _scores_by_setting(records: list[Record]) -> dict[str, list[float]]:
+    """Accuracies of each method, or its gains, in the settings that all have, in one order."""
+    keys = [cell_key(r) for r in records if r["kind"] == "cell" and r["result_version"] == RESULT_VERSION]
+    cells = current(records, "cell")  # the same ones, with other names
+    if varying(cells, ["n_episodes"]):  # episodes that others have not seen may be harder
+        cells = [r | {"accuracy": gain} for r, gain in zip(cells, _gains(records, keys), strict=True)]
     setting = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot", "mask_class_words", "train_seed")
     found: dict[str, dict[tuple[str, ...], float]] = {}
     fields = fewest_fields(cells, setting)
@@ -185,6 +191,20 @@ def _scores_by_setting(cells: list[Record]) -> dict[str, list[float]]:
         found[label(fields, name)] = values
     shared = sorted(set.intersection(*(set(v) for v in found.values()))) if found else []
     return {name: [values[place] for place in shared] for name, values in found.items()}
+
+
+def _gains(records: list[Record], keys: list[str]) -> list[float]:
+    """Of each cell its paired difference from the one that all are compared with in its setting; 0 of that one."""
+    pairs = [r for r in records if r["kind"] == "difference"]
+    compared = {r["a"]["key"] for r in pairs}
+    references = {r["b"]["key"] for r in pairs} - compared
+    gains = dict.fromkeys(references, 0.0) | {r["a"]["key"]: r["mean"] for r in pairs if r["b"]["key"] in references}
+    if missing := [key for key in keys if key not in gains]:
+        raise ValueError(
+            f"{len(missing)} of {len(keys)} cells are of different numbers of episodes and not compared with one "
+            "method: rank them by paired differences, which rows ask for by `against`"
+        )
+    return [gains[key] for key in keys]
 
 
 def _joined(ranks: np.ndarray, critical: float) -> list[tuple[int, int]]:

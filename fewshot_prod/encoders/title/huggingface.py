@@ -11,9 +11,9 @@ from typing import Any
 from filelock import FileLock
 from torch import Tensor, nn
 
-from fewshot_prod.catalog.images import cache_folder
 from fewshot_prod.catalog.titles import normalise_title, padded
 from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
+from fewshot_prod.storage import cache_folder
 
 PACKAGED = {"all-minilm-l6-v2": "all_minilm_l6_v2"}  # models that come as packages: their name, the module
 
