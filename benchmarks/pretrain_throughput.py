@@ -1,4 +1,4 @@
-"""Images/s of Conv4 pretraining: bf16 autocast and channels_last against the same loop in plain float32.
+"""Conv4 pretraining: bf16 autocast and channels_last against the same loop in plain float32.
 
 Command: python benchmarks/pretrain_throughput.py
 

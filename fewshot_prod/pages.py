@@ -19,6 +19,7 @@ from fewshot_prod.plots import (
     accuracy_vs_adaptation_steps,
     accuracy_vs_seconds,
     accuracy_vs_shots,
+    continued_training,
     difference_forest,
     missing_sheet,
     modality_weights,
@@ -38,6 +39,7 @@ from fewshot_prod.tables import (
     missing_differences_table,
     missing_table,
     seconds_table,
+    speed_table,
 )
 
 # What a block's name begins with: the kind of records that it shows, and how.
@@ -53,6 +55,7 @@ RENDERERS = {
 # Words of a table's block that say how it is shown; all others are filters.
 LAYOUT = ("rows", "without")
 REPRODUCE = "reproduce"  # the block that stands for all results files
+SPEED = "speed"  # that of the benchmarks, whose records lie beside them
 
 
 def update_generated_blocks(markdown: Path | str, blocks: Mapping[str, str]) -> None:
@@ -71,12 +74,15 @@ def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str,
     """What each block of a page must hold. A block names a kind, a results file and, to filter, fields:
     ``<!-- table:table1_fashion modality=image n_way=5 -->`` or ``<!-- differences:table1_fashion -->``.
     ``rows=mask_class_words`` makes lines of what stands in columns, ``without=images_seen`` leaves out. The block
-    ``reproduce`` says how each results file is made again."""
+    ``reproduce`` says how each results file is made again, ``speed`` what the benchmarks measured."""
     blocks = {}
     page = Path(markdown).read_text(encoding="utf-8")
     if f"<!-- {REPRODUCE} -->" in page:
         files = sorted(Path(results_dir).glob("*.jsonl"))
         blocks[REPRODUCE] = reproduction_table({path.stem: read_records(path) for path in files})
+    measured = Path(markdown).parent / "benchmarks" / "results.jsonl"
+    if f"<!-- {SPEED} -->" in page:
+        blocks[SPEED] = speed_table([json.loads(line) for line in measured.read_text().splitlines()])
     for name in re.findall(rf"^<!-- ((?:{'|'.join(RENDERERS)}):.*) -->$", page, re.MULTILINE):
         source, *words = name.split()
         kind, stem = source.split(":")
@@ -117,6 +123,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     drawn: dict[str, Callable[[], Axes]] = {}
     if stem.startswith("omniglot") and current(records, "history"):
         drawn[f"{stem}_training"] = partial(training_progress, records)
+    if {r["encoder"].rpartition("_")[2] for r in current(records, "history")} >= {"prototypical", "continued"}:
+        drawn[f"{stem}_training"] = partial(continued_training, records)
     pairs = current(records, "difference")
     if stem.startswith("table2"):  # its fusions under episodic training, and that against its start, are on the page
         pairs = [r for r in pairs if r["method"] == "nearest_centroid"]

@@ -296,7 +296,8 @@ def table2() -> dict[str, Recipe]:
 
 
 RECIPES: dict[str, Recipe] = STARTS | omniglot() | table2()
-for start in ("conv4", "resnet12", "lite0_tuned", "conv4_gru"):
+RECIPES["resnet12_32_epochs"] = STARTS["resnet12_32_epochs"] = twice(resnet12, "epochs")
+for start in ("conv4", "resnet12", "resnet12_32_epochs", "lite0_tuned", "conv4_gru"):
     RECIPES |= continued(start)
 # On fashion's validation classes ResNet-12 still gains from more episodes: 84.4 against 83.7 % 5-way at one shot, 82.0
 # against 81.2 % on all of them at five (training seed 0). As many with augmentation do not (83.6, 81.3 %).

@@ -178,6 +178,14 @@ def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS
     return _pivot(cells, rows, columns, text, ("device",), "Seconds for 1,000 episodes, measured over {n}")
 
 
+def speed_table(records: Iterable[Record]) -> str:
+    """What ``benchmarks/record_all.py`` recorded: of each benchmark what it compares, and the ratio of both sides."""
+    lines = ["| benchmark | compares | ratio |", "| --- | --- | --: |"]
+    lines += [f"| `benchmarks/{r['command']}` | {r['about']} | {r['ratio']:g} |" for r in records]
+    devices = ", ".join(sorted({r["device"] for r in records}))
+    return "\n".join(lines) + f"\n\nRatio: our speed by the other side's, on {devices}.\n"
+
+
 def _with_norm(cells: Sequence[Record], rows: Sequence[str], columns: Sequence[str]) -> Sequence[str]:
     """The fields of rows, and "norm" where one encoder and method was measured under two normalisations."""
     places = group_by(cells, (*rows, *columns, "train_seed")).values()

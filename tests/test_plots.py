@@ -13,6 +13,7 @@ from fewshot_prod.plots import (
     COLUMN_WIDTH,
     SLIDE_WIDTH,
     accuracy_vs_shots,
+    continued_training,
     save_figure,
     training_curves,
     training_progress,
@@ -136,6 +137,26 @@ def test_training_progress_counts_images_and_leaves_out_the_start():
     np.testing.assert_allclose(classifier.get_xdata(), [100])
     assert (ring.get_xdata(), ring.get_ydata()) == ([400], [90])
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["maml", "classifier"]
+
+
+def test_continued_training_starts_from_nothing_shown_and_averages_the_seeds_that_went_both_ways():
+    def history(encoder, seed, unit, images, *scores):
+        rows = [{unit: k, "score": score} for k, score in enumerate(scores, unit == "epoch")]
+        where = {"catalog": "fashion", "split": "s", "encoder_hash": f"{encoder}{seed}"}
+        return training_history(rows, **where, train_seed=seed, encoder=encoder, images_seen=images)
+
+    kept = [
+        *(history("conv4", seed, "epoch", 1000, 0.5, 0.7) for seed in (0, 1, 2)),
+        *(history("conv4_prototypical", seed, "iteration", 1400, 0.6 + seed / 10, 0.7, 0.8) for seed in (0, 1)),
+        *(history("conv4_continued", seed, "epoch", 1400, 0.7, 0.72) for seed in (0, 1, 2)),
+        history("resnet12_prototypical", 0, "iteration", 1400, 0.9, 0.9),
+    ]
+    episodes, supervised = continued_training(kept).get_lines()[:2]
+    np.testing.assert_allclose(episodes.get_xdata(), [0, 200, 400])
+    np.testing.assert_allclose(episodes.get_ydata(), [65, 70, 80])
+    np.testing.assert_allclose(supervised.get_xdata(), [200, 400])
+    with pytest.raises(ValueError, match="no start with histories of its own"):
+        continued_training(kept[1:3])
 
 
 def test_a_training_curve_s_low_start_is_cut_off_and_nothing_else():

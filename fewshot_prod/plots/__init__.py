@@ -17,7 +17,7 @@ from fewshot_prod.plots.curves import (
 from fewshot_prod.plots.missing import missing_sheet
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
 from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
-from fewshot_prod.plots.training import adaptation_curve, training_curves, training_progress
+from fewshot_prod.plots.training import adaptation_curve, continued_training, training_curves, training_progress
 
 __all__ = [
     "COLUMN_WIDTH",
@@ -30,6 +30,7 @@ __all__ = [
     "attention_sheet",
     "class_sizes",
     "confusion_matrix",
+    "continued_training",
     "difference_forest",
     "embedding_map",
     "episode_sheet",

@@ -159,7 +159,7 @@ def fewest_fields(cells: Sequence[Record], beside: Sequence[str] = ()) -> tuple[
 
 
 def draw_lines(ax: Axes, lines: Mapping[str, tuple[np.ndarray, ...]]) -> None:
-    """Lines (x, mean, low, high), accuracies from 0 to 1, with bands, and their names: at the right where all end."""
+    """Lines (x, mean, low, high), accuracies 0 to 1, with bands; their names at the right where all end, or nearly."""
     styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
     for (x, mean, low, high), (colour, dash, marker) in zip(lines.values(), styles, strict=False):
         ax.fill_between(x, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
@@ -167,7 +167,8 @@ def draw_lines(ax: Axes, lines: Mapping[str, tuple[np.ndarray, ...]]) -> None:
         ax.plot(x, 100 * mean, color=colour, linestyle=dash, marker=marker, markevery=every, markeredgecolor="white")
         ax.get_lines()[-1].set_markeredgewidth(0.12 * ax.get_lines()[-1].get_markersize())
     ax.set_ylabel("Accuracy (%)")
-    if len({x[-1] for x, *_ in lines.values()}) == 1:
+    ends = [x[-1] for x, *_ in lines.values()]
+    if max(ends) - min(ends) <= 0.05 * max(ends):
         label_ends(ax, list(lines), ax.get_lines()[-len(lines) :])
     else:  # a leader that starts inside would look like a line of data
         ax.legend(ax.get_lines()[-len(lines) :], lines, frameon=False, labelspacing=0.3, handlelength=2.6)

@@ -82,6 +82,41 @@ def training_progress(records: Iterable[Record], ax: Axes | None = None, *, widt
     return ax
 
 
+def continued_training(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
+    """Validation accuracy as encoders go on from their start, in episodes (``_prototypical``) or in supervised batches
+    (``_continued``), over the images shown since; mean over training seeds, the band from the lowest to the highest.
+
+    Each is validated by the method that it is measured with, so that what counts is how far a line rises.
+
+    Args:
+        records: results records; histories are drawn, where both ways on from a start and the start itself have one.
+
+    Raises:
+        ValueError: if there is no such start.
+    """
+    kept = {(r["encoder"], r["train_seed"]): r for r in current(records, "history")}
+    ways, lines = {"_prototypical": "episodes", "_continued": "supervised"}, {}
+    for start in dict.fromkeys(encoder for encoder, _ in kept):
+        seeds = [s for e, s in kept if e == start and all((f"{start}{way}", s) in kept for way in ways)]
+        for way, word in ways.items() if seeds else ():
+            histories = [kept[f"{start}{way}", seed] for seed in seeds]
+            rows = histories[0]["rows"]
+            unit = "iteration" if "iteration" in rows[-1] else "epoch"
+            each = (histories[0]["images_seen"] - kept[start, seeds[0]]["images_seen"]) / rows[-1][unit]
+            scores = np.array([[row["score"] for row in history["rows"]] for history in histories])
+            half = (scores.max(0) - scores.min(0)) / 2
+            lines[f"{start}, {word}"] = [
+                {"images_shown": each * row[unit], "score": mean, "ci95": ci95}
+                for row, mean, ci95 in zip(rows, scores.mean(0), half, strict=True)
+            ]
+    if not lines:
+        raise ValueError("no start with histories of its own, in episodes and in supervised batches")
+    ax = training_curves(lines, ax, x="images_shown", width=width)
+    ax.xaxis.set_major_formatter(lambda n, _: compact(n))
+    ax.set_xlabel("Images shown since the start")
+    return ax
+
+
 def adaptation_curve(
     rows: Sequence[Mapping[str, float]],
     ax: Axes | None = None,
