@@ -80,17 +80,16 @@ def measure_table(
         raise ValueError(
             f"n_way={BASE_NOVEL!r} beside other ways: measure them apart, base products are held out for it"
         )
-    if min(n_episodes, n_episodes_adapting) < 2:
-        raise ValueError(
-            f"{min(n_episodes, n_episodes_adapting)} episodes (--episodes, --episodes-adapting): an interval needs two"
-        )
     rows = readable_rows(rows, catalog, report)
     samplers, impossible = episode_samplers(catalog, split, settings, episode_seed, part)
     episodes = {"features": n_episodes, "inputs": min(n_episodes, n_episodes_adapting)}
     earlier = read_records(results) if results.exists() else []
     place = {"experiment": experiment, "catalog": catalog.name, "split": split_name(split, part)}
     place["episode_seed"] = episode_seed
-    refuse_fewer_episodes(results, earlier, place, {r.name: episodes[METHODS[r.method].needs] for r in rows})
+    asked_for = {r.name: episodes[METHODS[r.method].needs] for r in rows}
+    refuse_fewer_episodes(results, earlier, place, asked_for)
+    if (fewest := min(asked_for.values())) < 2:
+        raise ValueError(f"{fewest} episodes (--episodes, --episodes-adapting): an interval needs at least two")
     done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []

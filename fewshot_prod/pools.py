@@ -217,6 +217,7 @@ def build_method(
 
 
 def hyperparameters(method: Any) -> dict[str, Any]:
-    """The plain fields of a method, as they stand in its record; ``parts`` stands there as ``adapt``."""
-    values = {f.name: getattr(method, f.name) for f in fields(method) if f.name != "parts"}
+    """The plain fields of a method, as they stand in its record; ``parts`` stands there as ``adapt``, the center, which
+    follows from encoder and catalog, not at all."""
+    values = {f.name: getattr(method, f.name) for f in fields(method) if f.name not in ("parts", "center")}
     return {k: v for k, v in values.items() if v is None or isinstance(v, (bool, int, float, str, list, tuple))}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from reference import near_duplicate_groups_by_search
 
 from fewshot_prod.catalog import CatalogError, load_catalog
@@ -16,6 +18,15 @@ from fewshot_prod.catalog.synthetic_categories import CATEGORIES, COLOURS, DEPAR
 from fewshot_prod.catalog.synthetic_dice import Dice
 from fewshot_prod.catalog.synthetic_images import SINE, category_pieces, fill
 from fewshot_prod.catalog.synthetic_titles import ADJECTIVES, BRANDS, LINES, NOISE, PART_WORDS, PATTERN_WORDS
+from fewshot_prod.checkpoints import load_checkpoint
+from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.evaluation import evaluate
+from fewshot_prod.features import embed, image_part
+from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.linear_probe import LinearProbe
+from fewshot_prod.splits import default_split
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +150,23 @@ def test_pixels_and_colours_tell_categories_apart_badly(plain):
     labels = plain.category_ids
     assert nearest_neighbour_accuracy(plain.pixels.mean(axis=(1, 2)), labels) < 0.05
     assert nearest_neighbour_accuracy(plain.pixels.reshape(len(plain), -1), labels) < 0.08
+
+
+def test_a_linear_classifier_of_raw_pixels_stays_far_below_a_trained_conv4():
+    """5-way 1-shot on novel categories, above chance: below two fifths of it (measured: a twelfth)."""
+    catalog = load_synthetic(products_per_category=16)
+    novel = default_split(catalog).select(catalog, "novel")
+    images = torch.from_numpy(novel.pixels[novel.frame["image"].tolist()])
+    shipped = ROOT / "data" / "checkpoints" / "synthetic_conv4_gru_prototypical"
+    learned = embed(image_part(load_checkpoint(shipped)[0]), ProductInputs(images=images))
+    raw = torch.nn.functional.avg_pool2d(images.float().permute(0, 3, 1, 2), 2).flatten(1)
+    sampler = EpisodeSampler(novel.category_ids, novel.groups, n_way=5, n_shot=1, n_query=10, seed=0)
+    above_chance = {
+        name: evaluate(LinearProbe(transform="L2N"), pool, sampler, 200).accuracy.mean() - 1 / 5
+        for name, pool in (("raw", raw), ("learned", learned))
+    }
+    assert above_chance["learned"] > 0.3
+    assert above_chance["raw"] < 0.4 * above_chance["learned"]
 
 
 def test_titles_name_the_category_by_name_by_a_synonym_or_not_at_all():
