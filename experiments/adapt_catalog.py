@@ -9,13 +9,12 @@ predictions_problems.csv: every row that was left out, with the reason
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.arguments import Columns, check_output, run_script
+from fewshot_prod.arguments import Columns, check_output, run_script, table_name
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
@@ -60,7 +59,10 @@ def catalog_to_learn_from(args: Args) -> Catalog:
         raise CatalogError("give --root, the catalog to pretrain on, or --checkpoint, an encoder that exists already")
     options = args.columns.options() if args.catalog == "table" else {}
     catalog = load_catalog(args.catalog, args.root, strict=args.strict, **options)
-    return catalog.take_groups(12) if args.smoke else catalog
+    if args.smoke:
+        print("a smoke run: the first 12 products of each category")
+        return catalog.take_groups(12)
+    return catalog
 
 
 def new_products(args: Args, reads: list[str]) -> tuple[Catalog, Catalog]:
@@ -88,30 +90,28 @@ def runs_folder(args: Args) -> Path:
     runs = Path("runs/smoke") if args.smoke else args.runs
     if args.catalog != "table":
         return runs
-    path = args.root.resolve()
-    return runs / f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    return runs / table_name(args.root)
 
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
-    import numpy as np
-    import pandas as pd
-    import torch
-
+    from fewshot_prod.adapt import categorise
+    from fewshot_prod.catalog import CatalogError
     from fewshot_prod.catalog.summary import problems_table, summary
     from fewshot_prod.checkpoints import load_checkpoint
-    from fewshot_prod.episodes import EpisodeBatch
     from fewshot_prod.explore import recipe_for
-    from fewshot_prod.features import embed
-    from fewshot_prod.pools import build_method
     from fewshot_prod.prepare import Prepared, columns_read, prepare_encoder
     from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.splits import pretraining_split
 
     # What a user may have to mend is met before the minutes of training.
-    check_output(args.out)
+    told = args.out.with_name(f"{args.out.stem}_problems.csv")
+    for path in (args.out, told):
+        check_output(path, keep=(args.root, args.support, args.items))
     tables: dict[str, Catalog] = {}
     catalog = None
+    if args.checkpoint and args.root:
+        raise CatalogError("--checkpoint is an encoder that was pretrained already: leave --root out, or --checkpoint")
     if args.checkpoint:
         prepared = Prepared(*load_checkpoint(args.checkpoint))
         encoder = prepared.encoder
@@ -123,6 +123,9 @@ def main(args: Args) -> int:
     tables["support"], tables["items"] = support, items = new_products(args, reads)
     for name, part in tables.items():
         print(f"{name}: {summary(part)}\n")
+    for column in ("image", "title"):
+        if column not in reads and support.has([column]).any():
+            print(f"the encoder reads only {' and '.join(reads)}: {column}s take no part")
     if catalog is not None:
         if single := split.unnamed_categories(catalog):
             print(f"not pretrained on, having one product each: {', '.join(single)}")
@@ -131,42 +134,14 @@ def main(args: Args) -> int:
             recipe_for(catalog), catalog, split, args.seed, runs_folder(args), SMOKE if args.smoke else None
         )
 
-    def features(part: Catalog) -> torch.Tensor:
-        return embed(prepared.encoder, prepared.inputs(part), precision=prepared.facts["precision"])
-
-    seen = np.flatnonzero(items.has(reads))
-    pool = torch.cat([features(support), features(items.take(seen))])
-    episode = EpisodeBatch(
-        support=torch.arange(len(support))[None],
-        support_labels=torch.tensor(support.category_ids)[None],
-        query=torch.arange(len(support), len(pool))[None],
-        query_labels=torch.zeros(1, len(seen), dtype=torch.int64),  # unknown
-        n_way=len(support.categories),
-    )
-
-    # Features are centred by the base products' mean where these are at hand. The items' own mean would make each
-    # prediction depend on the other items.
-    transform = "L2N" if catalog is None else "CL2N"
-    center = None if catalog is None else features(catalog.take_groups(40)).mean(0)
-    method = build_method(args.method, prepared, lambda: center, transform=transform)
-    best, order = method(pool, episode)[0].softmax(1).topk(2, dim=1)
-    names = support.categories
-    found = pd.DataFrame(
-        {
-            "category": [names[i] for i in order[:, 0].tolist()],
-            "probability": best[:, 0].numpy().round(4),
-            "second_category": [names[i] for i in order[:, 1].tolist()],
-            "second_probability": best[:, 1].numpy().round(4),
-        },
-        index=seen,
-    )
-    items.frame[["product_id", "title"]].join(found).to_csv(args.out, index=False)
+    base = None if catalog is None else catalog.take_groups(40)
+    found = categorise(prepared, support, items, method=args.method, base=base)
+    found.to_csv(args.out, index=False)
     problems = problems_table(tables)
-    told = args.out.with_name(f"{args.out.stem}_problems.csv")
     problems.to_csv(told, index=False)
-    unseen = len(items) - len(seen)
+    unseen = int(found["category"].isna().sum())
     without = f" ({unseen} in none: the encoder reads only {' and '.join(reads)})" if unseen else ""
-    print(f"\n{len(items)} products in {len(names)} categories{without}: {args.out}")
+    print(f"\n{len(items)} products in {len(support.categories)} categories{without}: {args.out}")
     print(f"{len(problems)} rows left out or to look at, in all tables: {told}")
     return 0
 

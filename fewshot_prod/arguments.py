@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -81,13 +82,18 @@ class CatalogArgs:
 
     def read(self) -> tuple[Catalog, Split]:
         """Both as they are; Omniglot with rotations as further classes, as its published numbers have it."""
-        from fewshot_prod.catalog import load_catalog
+        from fewshot_prod.catalog import data_folder, load_catalog
         from fewshot_prod.splits import default_split, read_split, with_rotations
 
         turned = self.catalog == "omniglot"
         options = {"rotations": True} if turned else self.columns.options()
         catalog = load_catalog(self.catalog, self.root, strict=self.strict, **options)
-        split = read_split(self.split) if self.split else default_split(catalog)
+        if self.split:
+            split = read_split(self.split)
+        else:
+            split = default_split(catalog)
+            if self.catalog == "table":  # results and encoders of two tables lie apart
+                split = replace(split, name=f"{table_name(self.root or data_folder('table'))}_random")
         return catalog, with_rotations(split) if turned else split
 
 
@@ -186,14 +192,25 @@ def check_seeds(args: Any) -> None:
                 raise CatalogError(f"--{name} {seed}: give 0 or more")
 
 
-def check_output(path: Path) -> None:
+def table_name(path: Path) -> str:
+    """What is kept of the table at ``path`` is called: its file's name and 6 hex digits that tell its folder."""
+    path = path.resolve()
+    return f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+def check_output(path: Path, keep: Sequence[Path | None] = ()) -> None:
     """Make the folder of a file that a long run will write, so that what is wrong with it is told before.
 
+    Args:
+        keep: files that are read, and must not be written.
+
     Raises:
-        CatalogError: if the path is a folder's, or its folder cannot be made or written into.
+        CatalogError: if the path is one of those, or a folder's, or its folder cannot be made or written into.
     """
     from fewshot_prod.catalog import CatalogError
 
+    if path.resolve() in {kept.resolve() for kept in keep if kept}:
+        raise CatalogError(f"{path} is read here and would be overwritten: give another file to write")
     if path.is_dir():
         raise CatalogError(f"{path} is a folder: give the file to write, such as {path / 'predictions.csv'}")
     try:

@@ -161,7 +161,7 @@ def measure_table(
         compare(rows, settings, cells, seed, episodes_folder, done, results, report)
     dropped = drop_superseded(results, asked) if results.exists() else 0
     if dropped:
-        report(f"{dropped} records of earlier recipes or options were taken out of {results}")
+        report(f"{dropped} records of earlier recipes, options or catalogs were taken out of {results}")
     for failure in failures:
         report(f"failed: {failure}")
     report(f"{measured_now} cells measured, {len(failures)} failed; records in {results}")

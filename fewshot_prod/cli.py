@@ -74,6 +74,8 @@ def make_split(
     split = deal(products, seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
+    if (len(split.novel), len(split.validation)) < (novel, validation):
+        print("fewer than asked for: whole parents are dealt, and the next one would have been too many")
 
 
 def evaluate_checkpoint(
@@ -123,7 +125,10 @@ def evaluate_checkpoint(
     for way in ways:
         for shot in shots:
             setting = Setting(way, shot, queries)
-            sampler = episode_sampler(catalog, split, setting, episode_seed)
+            try:
+                sampler = episode_sampler(catalog, split, setting, episode_seed)
+            except ValueError as error:
+                raise ValueError(f"{error} (--ways, --shots, --queries)") from None
             scores = evaluate(built, pools.of(built), sampler, n, progress=heartbeat(str(setting), print))
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({scores.seconds:.1f} s)")

@@ -154,7 +154,10 @@ def prepare_encoder(
             validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
         )
         if chooser is None:
-            report(f"  {name} seed {seed}: too few validation categories to choose on: the last weights are kept")
+            report(
+                f"  {name} seed {seed}: too few validation categories to choose on ({len(validation.categories)}; where "
+                "there are fewer than 16 in all, none are held out for that): the last weights are kept"
+            )
         stage = pretrain
         if recipe.stage == "metatrain":
             from fewshot_prod.metatrain import metatrain as stage

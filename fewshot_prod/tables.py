@@ -16,7 +16,7 @@ from fewshot_prod.grouping import (
     told_apart,
     varying,
 )
-from fewshot_prod.results import Record
+from fewshot_prod.results import Record, ResultsError
 
 # Told with each row, since methods may differ in them without answering another question.
 TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
@@ -250,5 +250,8 @@ def _refuse_mixture(cells: Sequence[Record], rows: Sequence[str], columns: Seque
         mixed = varying(group, [*protocol, "episode_seed", "catalog_fingerprint", "split_fingerprint"])
         if mixed:
             values = sorted({str(r[mixed[0]]) for r in group})
-            raise ValueError(f"cells differ in {mixed[0]} ({', '.join(values)}): select one or make it a row or column")
+            raise ResultsError(
+                f"cells differ in {mixed[0]} ({', '.join(values)}): select one or make it a row or column; if the "
+                "catalog has changed, measure all rows again or name another file (--results)"
+            )
     refuse_repeated(cells, placed)

@@ -340,6 +340,9 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
         ({"--items": "pictures.csv"}, "pictures.csv: no product is seen by the encoder: it reads only title"),
         ({"--root": "one.csv"}, "1 of the 1 categories"),
         ({"--out": "."}, "is a folder: give the file to write"),
+        ({"--out": "my.csv"}, "my.csv is read here and would be overwritten"),
+        ({"--items": "my_problems.csv", "--out": "my.csv", "--root": "one.csv"}, "my_problems.csv is read here"),
+        ({"--checkpoint": str(SHIPPED)}, "leave --root out"),
         ({"--out": "my.csv/out.csv"}, "my.csv/out.csv cannot be written"),
         ({"--seed": "-1"}, "--seed -1: give 0 or more"),
     ]:
@@ -353,6 +356,20 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
         ]
         == 0
     )
+
+
+def test_the_results_and_encoders_of_two_tables_lie_apart(tmp_path, run_here):
+    words = ["apron", "basket", "candle", "drawer", "easel", "funnel", "goblet", "hammock", "inkwell", "jug"]
+    kept = []
+    for name, some in (("spring", words), ("autumn", words[::-1])):
+        write_titles(tmp_path / f"{name}.csv", [f"{name} {word}" for word in some], 8)
+        arguments = ["--catalog", "table", "--root", f"{name}.csv", "--smoke", "--rows", "gru nearest_centroid"]
+        code, out, error = run_here("table1_methods.py", *arguments)
+        assert code == 0, error
+        (new,) = {p.name for p in (tmp_path / "runs" / "smoke").glob("*.jsonl")} - set(kept)
+        kept.append(new)
+        assert re.fullmatch(f"table1_{name}-[0-9a-f]{{6}}_random.jsonl", new) and "taken out" not in out
+        assert "done before" in run_here("table1_methods.py", *arguments)[1]
 
 
 def test_a_table_of_titles_alone_is_answered_in_one_line(tmp_path, run_here):

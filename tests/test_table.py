@@ -282,6 +282,17 @@ def test_a_quote_that_the_next_one_closes_costs_one_row_too(tmp_path):
     assert note.row == "t.csv:2" and note.reason.startswith("line break in the title")
 
 
+def test_categories_that_are_written_alike_are_named(tmp_path):
+    names = ["side tables", "Side Tables", "side  tables", "side tables", "vases"]
+    (tmp_path / "t.csv").write_text("title,category\n" + "".join(f"A{i},{name}\n" for i, name in enumerate(names)))
+    catalog = load_catalog("table", tmp_path)
+    assert len(catalog.categories) == 4
+    assert [(p.row, p.reason) for p in catalog.notes] == [
+        ("t.csv:3", "category 'Side Tables' (1 products) is written like 'side tables': the same?"),
+        ("t.csv:4", "category 'side  tables' (1 products) is written like 'side tables': the same?"),
+    ]
+
+
 def test_cells_that_mean_missing_are_missing_in_other_columns_too(tmp_path):
     (tmp_path / "t.csv").write_text("title,category,colour\nA,cup,red\nB,cup,\nC,cup,NA\n")
     assert load_catalog("table", tmp_path).frame["colour"].tolist() == ["red", None, None]

@@ -57,7 +57,8 @@ def load_catalog(source: str, root: Path | None = None, *, strict: bool = False,
             and a row is bad.
     """
     if source not in SOURCES:
-        raise CatalogError(unknown_name("catalog source", source, sorted(SOURCES)))
+        hint = f"; for a file or folder: load_catalog('table', {source!r})" if Path(source).exists() else ""
+        raise CatalogError(unknown_name("catalog source", source, sorted(SOURCES)) + hint)
     _check_options(source, SOURCES[source], options)
     return SOURCES[source](data_folder(source) if root is None else Path(root), strict=strict, **options)
 

@@ -91,7 +91,8 @@ def _following(lines: list[str], start: int) -> Iterator[str]:
 def _fault(fields: list[str], expected: int, encoding: str) -> str | None:
     undecodable = next((field for field in fields if _undecodable(field)), None)
     if undecodable is not None:
-        return f"text not {_shown(encoding)}: {ascii(undecodable)[:80]}; {ENCODING_REMEDY}"
+        remedy = ENCODING_REMEDY if encoding == "utf-8-sig" else "name another encoding, or none, which is UTF-8"
+        return f"text not {_shown(encoding)}: {ascii(undecodable)[:80]}; {remedy}"
     if len(fields) != expected:
         remedy = "quote fields that contain the delimiter" if len(fields) > expected else "fields are missing"
         return f"broken line: {len(fields)} fields where the header has {expected}; {remedy}"

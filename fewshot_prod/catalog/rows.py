@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -39,7 +40,14 @@ class Row:
 
 
 def build_catalog(
-    name: str, root: Path, rows: Sequence[Row], *, strict: bool, labelled: bool = True, workers: int | None = None
+    name: str,
+    root: Path,
+    rows: Sequence[Row],
+    *,
+    strict: bool,
+    labelled: bool = True,
+    workers: int | None = None,
+    source: Path | None = None,
 ) -> Catalog:
     """Check the rows, look at their pictures, join near-duplicates.
 
@@ -50,6 +58,7 @@ def build_catalog(
         strict: raise at the first bad row instead of leaving bad rows out.
         labelled: False accepts rows without a category; their category is then the empty string.
         workers: decoding threads.
+        source: the file of the rows, for messages; None: ``root``.
 
     Raises:
         CatalogError: if no row is good, or ``strict`` and one is bad.
@@ -65,9 +74,9 @@ def build_catalog(
     kept = [row for row in rows if not row.reason]
     if not kept:
         first = f"; the first of {len(problems)} problems: {problems[0].row}: {problems[0].reason}" if problems else ""
-        raise CatalogError(f"catalog {name!r} under {root} has no usable row{first}")
+        raise CatalogError(f"{source or root} has no usable row{first}")
     notes = [Problem(row.place, row.note) for row in kept if row.note]
-    notes += _settle_parents(kept)
+    notes += _settle_parents(kept) + _alike(kept)
     emptied = sorted({row.category for row in rows if row.category} - {row.category for row in kept})
     return Catalog(name, _frame(kept, inspected), root, None, problems, len(rows), tuple(notes), tuple(emptied))
 
@@ -111,6 +120,20 @@ def _settle_parents(rows: Sequence[Row]) -> list[Problem]:
             )
         row.parent = parent
     return notes
+
+
+def _alike(rows: Sequence[Row]) -> list[Problem]:
+    """A note for each category that another, larger one differs from only in case, width or inner blanks."""
+    counts = Counter(row.category for row in rows if row.category)
+    first = {row.category: row.place for row in reversed(rows)}
+    spelled: dict[str, list[str]] = {}
+    for name in sorted(counts, key=lambda n: (-counts[n], n)):
+        spelled.setdefault(" ".join(normalize("NFKC", name).casefold().split()), []).append(name)
+    return [
+        Problem(first[other], f"category {other!r} ({counts[other]} products) is written like {names[0]!r}: the same?")
+        for names in spelled.values()
+        for other in names[1:]
+    ]
 
 
 def _frame(rows: Sequence[Row], inspected: dict[str, Inspected]) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def load_table(
             f"Python image_column, title_column); it has {header}"
         )
     rows = [_row(table, place, columns, header, *record) for record in records]
-    return build_catalog("table", table.parent, rows, strict=strict, labelled=labelled)
+    return build_catalog("table", table.parent, rows, strict=strict, labelled=labelled, source=table)
 
 
 def _table_in(root: Path) -> Path | None:
