@@ -155,8 +155,8 @@ def prepare_encoder(
         )
         if chooser is None:
             report(
-                f"  {name} seed {seed}: too few validation categories to choose on ({len(validation.categories)}; where "
-                "there are fewer than 16 in all, none are held out for that): the last weights are kept"
+                f"  {name} seed {seed}: too few validation categories to choose on ({len(validation.categories)}; "
+                "where there are fewer than 16 in all, none are held out for that): the last weights are kept"
             )
         stage = pretrain
         if recipe.stage == "metatrain":
