@@ -28,7 +28,7 @@ from fewshot_prod.tables import methods_table
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
 SHIPPED = ROOT / "data" / "checkpoints" / "synthetic_conv4_gru_prototypical"
-TABLE_SCRIPTS = {"table1_methods.py": 7, "table3_all_methods.py": 11, "fig1_shots.py": 7}  # and their methods
+TABLE_SCRIPTS = {"table1_methods.py": 7, "table3_all_methods.py": 12, "fig1_shots.py": 7}  # and their methods
 TABLE_SCRIPTS |= {"table2_modalities.py": 3, "table2b_missing.py": 2, "fig2_adaptation_steps.py": 1}
 TABLE_SCRIPTS |= {"table4_base_and_novel.py": 2}
 

@@ -204,6 +204,16 @@ def test_logits_are_finite_float32_of_the_right_shape(name):
     assert torch.isfinite(logits).all()
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].needs == "features"])
+def test_features_in_double_precision_stay_in_it(name):
+    if "module" in {f.name for f in fields(METHODS[name])}:
+        pytest.skip("its trained module has a precision of its own")
+    method, episodes = build(name), draw(3)
+    logits = method(FEATURES.double(), episodes)
+    assert logits.dtype == torch.float64
+    assert torch.allclose(logits.float(), method(FEATURES, episodes), rtol=1e-3, atol=1e-3)
+
+
 @every_method
 def test_asking_twice_answers_twice_the_same(name):
     method, episodes = build(name), draw(2)
