@@ -17,8 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from fewshot_prod.devices import device_name
-from fewshot_prod.provenance import commit, versions
+from fewshot_prod.provenance import commit, device_name, versions
 from fewshot_prod.storage import write_whole
 
 FOLDER = Path(__file__).parent
@@ -59,8 +58,8 @@ def main() -> int:
             "commit": commit(),
             "versions": versions(),
         }
-    text = "".join(json.dumps(kept[command]) + "\n" for command in COMMANDS if command in kept)
-    write_whole(RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
+        text = "".join(json.dumps(kept[one]) + "\n" for one in COMMANDS if one in kept)
+        write_whole(RESULTS, lambda path, text=text: path.write_text(text, encoding="utf-8"))
     print(f"records in {RESULTS}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

@@ -73,7 +73,7 @@ def new_products(args: Args, reads: list[str]) -> tuple[Catalog, Catalog]:
     support = load_catalog("table", args.support, **options)
     items = load_catalog("table", args.items, labelled=False, **options)
     reason = f"not seen by the encoder: it reads only {' and '.join(reads)}"
-    support = support.leave_out(~support.has(reads), reason)
+    support = support.leave_out(~support.has(reads), reason)  # told here, and not only left out by categorise
     unseen = [Problem(f"product {name}", reason) for name in items.frame["product_id"][~items.has(reads)]]
     items = replace(items, notes=(*items.notes, *unseen))
     if len(support.categories) < 2:
@@ -85,12 +85,10 @@ def new_products(args: Args, reads: list[str]) -> tuple[Catalog, Catalog]:
     return support, items
 
 
-def runs_folder(args: Args) -> Path:
-    """Where the encoder is kept: one table's never overwrites another's, nor a smoke run's a real one."""
+def own_runs(args: Args) -> Path:
+    """Where encoders are kept: one table's never overwrites another's, nor a smoke run's a real one."""
     runs = Path("runs/smoke") if args.smoke else args.runs
-    if args.catalog != "table":
-        return runs
-    return runs / table_name(args.root)
+    return runs if args.catalog != "table" else runs / table_name(args.root)
 
 
 def main(args: Args) -> int:
@@ -100,7 +98,7 @@ def main(args: Args) -> int:
     from fewshot_prod.catalog.summary import problems_table, summary
     from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.explore import recipe_for
-    from fewshot_prod.prepare import Prepared, columns_read, prepare_encoder
+    from fewshot_prod.prepare import Prepared, columns_read, prepare_encoder, runs_folder
     from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.splits import pretraining_split
 
@@ -129,10 +127,9 @@ def main(args: Args) -> int:
     if catalog is not None:
         if single := split.unnamed_categories(catalog):
             print(f"not pretrained on, having one product each: {', '.join(single)}")
-        print(f"the encoder is kept in {runs_folder(args)}")
-        prepared = prepare_encoder(
-            recipe_for(catalog), catalog, split, args.seed, runs_folder(args), SMOKE if args.smoke else None
-        )
+        place = (recipe_for(catalog), catalog, split, args.seed, own_runs(args))
+        prepared = prepare_encoder(*place, SMOKE if args.smoke else None)
+        print(f"the encoder is kept in {runs_folder(*place) / 'encoder'}")
 
     base = None if catalog is None else catalog.take_groups(40)
     found = categorise(prepared, support, items, method=args.method, base=base)

@@ -9,8 +9,11 @@ import torch
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.features import embed
+from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import build_method
 from fewshot_prod.prepare import Prepared, columns_read
+
+METHODS = ("nearest_centroid", "partial_distance", "linear_probe", "finetune_head")  # inductive, on features alone
 
 
 def categorise(
@@ -22,16 +25,17 @@ def categorise(
         prepared: an encoder, as :func:`prepare_encoder` or ``Prepared(*load_checkpoint(folder))`` gives it.
         support: a few labelled products of each category. An item gets one of these categories and no other.
         items: their categories are not looked at; see :func:`load_catalog` with ``labelled=False``.
-        method: a key of ``METHODS`` that needs features alone.
+        method: "nearest_centroid", "partial_distance", "linear_probe" or "finetune_head".
         base: products that the encoder was pretrained on: their mean is the centre of all features (CL2N). None: there
-            is no centre (L2N).
+            is no centre (L2N). Of these, as of ``support``, what the encoder sees nothing of takes no part.
 
     Returns:
         A row for each item: ``product_id``, ``title``, ``category``, ``probability``, ``second_category`` and
         ``second_probability``; the last four are missing where the item has nothing that the encoder reads.
 
     Raises:
-        CatalogError: if ``support`` has fewer than two categories, or the encoder sees nothing of all items.
+        CatalogError: if fewer than two categories of ``support`` have what the encoder reads, or no item has.
+        UnknownName: for another method.
 
     Example:
         >>> from fewshot_prod.catalog import load_catalog
@@ -46,10 +50,15 @@ def categorise(
         >>> len(found), bool((found["category"] == items.frame["category"]).mean() > 0.5)
         (60, True)
     """
+    if method not in METHODS:
+        raise UnknownName("method to adapt by", method, METHODS)
     reads = columns_read(prepared.encoder)
+    support = support.take(support.has(reads))
+    base = base if base is None else base.take(base.has(reads))
     seen = np.flatnonzero(items.has(reads))
     if len(support.categories) < 2:
-        raise CatalogError(f"two categories are needed to choose between, support has {list(support.categories)}")
+        names = list(support.categories)
+        raise CatalogError(f"two categories are needed to choose between, usable in support are {names}")
     if not len(seen):
         raise CatalogError(f"the encoder reads only {' and '.join(reads)}, and no item has that")
 

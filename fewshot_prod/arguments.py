@@ -202,14 +202,15 @@ def check_output(path: Path, keep: Sequence[Path | None] = ()) -> None:
     """Make the folder of a file that a long run will write, so that what is wrong with it is told before.
 
     Args:
-        keep: files that are read, and must not be written.
+        keep: files and folders of files that are read, and must not be written.
 
     Raises:
         CatalogError: if the path is one of those, or a folder's, or its folder cannot be made or written into.
     """
     from fewshot_prod.catalog import CatalogError
 
-    if path.resolve() in {kept.resolve() for kept in keep if kept}:
+    inputs = {kept.resolve() for kept in keep if kept}
+    if path.resolve() in inputs or (path.is_file() and path.resolve().parent in inputs):
         raise CatalogError(f"{path} is read here and would be overwritten: give another file to write")
     if path.is_dir():
         raise CatalogError(f"{path} is a folder: give the file to write, such as {path / 'predictions.csv'}")

@@ -52,13 +52,14 @@ def replace_folder(folder: Path, write: Any) -> None:
     folder = Path(folder).resolve()  # a link stays, and what it points to is replaced
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    fresh = aside / "new"
+    fresh, old = aside / "new", aside / "old0"
     fresh.mkdir()
     try:
         write(fresh)
         for attempt in count():
+            old = aside / f"old{attempt}"
             with suppress(FileNotFoundError):
-                os.replace(folder, aside / f"old{attempt}")
+                os.replace(folder, old)
             try:
                 os.replace(fresh, folder)
                 return
@@ -66,6 +67,8 @@ def replace_folder(folder: Path, write: Any) -> None:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
     finally:
+        if old.exists() and not folder.exists():  # stopped between the two
+            os.replace(old, folder)
         shutil.rmtree(aside, ignore_errors=True)
 
 

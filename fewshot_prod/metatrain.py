@@ -224,7 +224,8 @@ def metatrain(
         episodes = sampler.sample(first, first + share).to(fabric.device)
         pool, episodes = training_pool(inputs, episodes, augmentation, seed, first)
         if modality_dropout:
-            generator = seed_step(seed, iteration * meta_batch_size, 1)  # of any number of processes; not augment's
+            # of any number of processes; and not the stream that augmentation has drawn from
+            generator = seed_step(seed, iteration * meta_batch_size, *([1] if augmentation else []))
             pool = drop_modalities(pool, modality_dropout, generator, (fabric.global_rank, fabric.world_size))
             seed_step(seed, first)  # dropout
         optimizer.zero_grad(set_to_none=True)

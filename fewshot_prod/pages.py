@@ -123,7 +123,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     drawn: dict[str, Callable[[], Axes]] = {}
     if stem.startswith("omniglot") and current(records, "history"):
         drawn[f"{stem}_training"] = partial(training_progress, records)
-    if {r["encoder"].rpartition("_")[2] for r in current(records, "history")} >= {"prototypical", "continued"}:
+    trained = {r["encoder"] for r in current(records, "history")}
+    if any({f"{start}_prototypical", f"{start}_continued"} <= trained for start in trained):
         drawn[f"{stem}_training"] = partial(continued_training, records)
     pairs = current(records, "difference")
     if stem.startswith("table2"):  # its fusions under episodic training, and that against its start, are on the page

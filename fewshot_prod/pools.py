@@ -107,14 +107,12 @@ class Pools:
             options: of :func:`fit_mixing`.
         """
         base = self.split.select(self.catalog, "base").take_groups(BASE_GROUPS)
-        sampler = EpisodeSampler(base.category_ids, base.groups, n_way="all", n_shot=1, n_query=5, seed=0)
         known, asked = class_texts(base, texts), class_texts(self.products, texts)
         mixing = fit_mixing(
             self._embed(f"base, {BASE_GROUPS} groups a class", self._read(base, pixels=False)),
             base.category_ids,
             base.groups,
             class_embeddings(self.prepared.encoder, known, known),
-            n_way=min(20, sampler.n_way),
             seed=self.prepared.facts["training"]["seed"] or 0,
             **options,
         )

@@ -94,7 +94,7 @@ def prepare_encoder(
     refuse_unreadable(name, catalog)
     base, validation = split.select(catalog, "base"), split.select(catalog, "validation")
     training = training_facts(name, catalog, base, validation, seed, overrides)
-    folder = runs / catalog.name / split.name / name / ("weights" if recipe.stage == "none" else f"seed{seed}")
+    folder = runs_folder(name, catalog, split, seed, runs)
     fabric = launch_fabric()
     if fabric.broadcast((folder / "encoder" / "config.json").is_file()):
         encoder, facts = load_checkpoint(folder / "encoder")
@@ -189,6 +189,11 @@ def prepare_encoder(
             shutil.rmtree(left)
     fabric.barrier()
     return Prepared(encoder.eval(), facts)
+
+
+def runs_folder(name: str, catalog: Catalog, split: Split, seed: int, runs: Path) -> Path:
+    """Where :func:`prepare_encoder` keeps what it trains; the encoder itself in the folder ``encoder`` in there."""
+    return runs / catalog.name / split.name / name / ("weights" if RECIPES[name].stage == "none" else f"seed{seed}")
 
 
 def columns_read(encoder: Recipe | ProductEncoder) -> list[str]:

@@ -198,6 +198,9 @@ def test_ranks_over_unlike_numbers_of_episodes_are_those_of_paired_differences()
     assert names == ["maml  1.00", "ridge  2.00", "nearest centroid  3.00"]
     with pytest.raises(ValueError, match="1 of 3 cells are of different numbers of episodes and not compared"):
         rank_diagram([first, other, few, pairs[0]])
+    second = record(0.5, method="linear_probe")
+    with pytest.raises(ValueError, match="compared with several others"):
+        rank_diagram([first, second, other, few, pairs[0], difference(few, second, mean=0.2, ci95=0.01)])
 
 
 def test_seconds_are_those_of_an_episode():

@@ -147,13 +147,19 @@ def test_continued_training_starts_from_nothing_shown_and_averages_the_seeds_tha
 
     kept = [
         *(history("conv4", seed, "epoch", 1000, 0.5, 0.7) for seed in (0, 1, 2)),
-        *(history("conv4_prototypical", seed, "iteration", 1400, 0.6 + seed / 10, 0.7, 0.8) for seed in (0, 1)),
-        *(history("conv4_continued", seed, "epoch", 1400, 0.7, 0.72) for seed in (0, 1, 2)),
+        *(
+            history("conv4_prototypical", seed, "iteration", 1400, first, 0.7, 0.8)
+            for seed, first in enumerate((0.6, 0.6, 0.9))
+        ),
+        *(history("conv4_continued", seed, "epoch", 1400, 0.7, 0.72) for seed in (0, 1, 2, 3)),
         history("resnet12_prototypical", 0, "iteration", 1400, 0.9, 0.9),
     ]
-    episodes, supervised = continued_training(kept).get_lines()[:2]
+    ax = continued_training(kept)
+    episodes, supervised = ax.get_lines()
     np.testing.assert_allclose(episodes.get_xdata(), [0, 200, 400])
-    np.testing.assert_allclose(episodes.get_ydata(), [65, 70, 80])
+    np.testing.assert_allclose(episodes.get_ydata(), [70, 70, 80])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[band[:, 0] == 0, 1].min() == pytest.approx(60) and band[:, 1].max() == pytest.approx(90)
     np.testing.assert_allclose(supervised.get_xdata(), [200, 400])
     with pytest.raises(ValueError, match="no start with histories of its own"):
         continued_training(kept[1:3])

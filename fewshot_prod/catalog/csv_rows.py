@@ -22,8 +22,9 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
 
     A byte order mark, any line ends, quoted line breaks and blank lines are fine. A record with another number of
     fields than the header, with a quote out of place, or with bytes that are not ``encoding`` is broken; reading
-    goes on with the next *line*, so that a quote which is never closed costs one row and not the rest of the file. If
-    the next quote happens to close it and the fields are as many as they should be, nothing tells that it is broken.
+    goes on with the next *line*, so that a quote which is never closed costs one row and not the rest of the file. One
+    that a later line's quote closes costs the lines up to there, which are named, unless their fields happen to be as
+    many as the header's.
 
     Args:
         delimiter: default a tab for .tsv and .tab, else whichever of ``, ; tab |`` cuts the header into most fields.
@@ -76,8 +77,11 @@ def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
             fields, used = [], 1
             unclosed = "unexpected end" in str(error) or "larger than" in str(error)
             reason = UNCLOSED if unclosed else f"broken line: {error}"
-        if used > 1 and expected is not None and len(fields) != expected:  # a quote of a later line closed it
-            fields, reason, used = [], UNCLOSED, 1
+        if used > 1 and expected is not None and len(fields) != expected:
+            reason = (
+                f"broken line: lines {at + 1} to {at + used}, by their quotes one row, have {len(fields)} fields where "
+            )
+            reason += f"the header has {expected}: close the quote in the line where it belongs"
         if fields or reason:
             yield at + 1, fields, reason
             expected = expected or len(fields)

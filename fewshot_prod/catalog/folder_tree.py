@@ -37,26 +37,32 @@ def read_folder_tree(root: Path) -> list[Row]:
         raise CatalogError(f"{root} holds neither a table (.csv, .tsv, .parquet) nor folders of pictures")
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
     skip = 1 if tops and {top.lower() for top in tops} <= set(SPLITS) else 0
-    locations = {path: path.parts[skip:-1] for path in paths}
+
+    def folders_of(path: Path) -> tuple[str, ...]:
+        return tuple(normalize("NFC", part) for part in path.parts[skip:])
+
+    locations = {path: folders_of(path.parent) for path in paths}
     same_name = defaultdict(set)
     for folders in locations.values():
         same_name[folders[-1:]].add(folders)
+    told_by = {  # how many parts of a path tell all folders of that name apart
+        name: next(n for n in count(1) if len({o[-n:] for o in others}) == len(others))
+        for name, others in same_name.items()
+    }
 
     def category(folders: tuple[str, ...]) -> str:
-        others = same_name[folders[-1:]]
-        n = next(n for n in count(1) if len({o[-n:] for o in others}) == len(others))
-        return normalize("NFC", "/".join(folders[-n:]))
+        return "/".join(folders[-told_by.get(folders[-1:], 1) :])
 
     rows = [Row(str(error.filename), reason=f"folder unreadable: {error.strerror}") for error in unreadable]
     for folder in sorted(path.relative_to(root) for path in empty):
         reason = "folder empty: no picture in it; add some, or delete it"
-        rows.append(Row(folder.as_posix(), category=category(folder.parts[skip:]) or None, reason=reason))
+        rows.append(Row(folder.as_posix(), category=category(folders_of(folder)) or None, reason=reason))
     for path, folders in locations.items():
         row = Row(path.as_posix(), product_id=path.as_posix(), image=path.as_posix())
         rows.append(row)
         row.split = SPLITS[path.parts[0].lower()] if skip and len(path.parts) > 1 else None
         row.category = category(folders)
-        row.parent = normalize("NFC", folders[-2]) if len(folders) > 1 else None
+        row.parent = folders[-2] if len(folders) > 1 else None
         if any(unicodedata.category(c) in ("Cc", "Cs") for c in path.as_posix()):  # control characters, stray bytes
             row.place = ascii(path.as_posix())
             row.reason = "text not UTF-8: bytes that are not, or control characters, in the file's name"
@@ -68,13 +74,15 @@ def read_folder_tree(root: Path) -> list[Row]:
 def _files(root: Path, unreadable: list[OSError]) -> tuple[list[Path], list[Path]]:
     """The files under ``root``, and the folders that hold nothing."""
     files, empty = [], []
+    way: dict[str, frozenset[str]] = {}  # the real folders that were walked through, of each folder
     for folder, subfolders, names in os.walk(root, onerror=unreadable.append, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        around = os.path.realpath(os.path.dirname(folder))
-        if os.path.islink(folder) and f"{around}/".startswith(f"{os.path.realpath(folder)}/"):
+        before, here = way.get(os.path.dirname(folder), frozenset()), os.path.realpath(folder)
+        if here in before:
             subfolders.clear()
             unreadable.append(OSError(ELOOP, "it is a link to a folder around it", folder))
             continue
+        way[folder] = before | {here}
         found = [Path(folder, n) for n in names if not n.startswith(".") and n.lower() not in LEFT_BY_SYSTEMS]
         files += found
         if not found and not subfolders:

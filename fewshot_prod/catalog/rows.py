@@ -130,7 +130,7 @@ def _alike(rows: Sequence[Row]) -> list[Problem]:
     for name in sorted(counts, key=lambda n: (-counts[n], n)):
         spelled.setdefault(" ".join(normalize("NFKC", name).casefold().split()), []).append(name)
     return [
-        Problem(first[other], f"category {other!r} ({counts[other]} products) is written like {names[0]!r}: the same?")
+        Problem(first[other], f"category written like another: {other!r} ({counts[other]} products), {names[0]!r}")
         for names in spelled.values()
         for other in names[1:]
     ]

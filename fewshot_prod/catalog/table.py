@@ -170,7 +170,7 @@ def _row(
     if row.image:
         row.image, row.reason = _image_path(table.parent, row.image)
     broken = [role for role in ("title", "category") if "\n" in (getattr(row, role) or "")]
-    if broken:
+    if broken and place == "line":
         row.note = f"line break in the {broken[0]}: if it is not meant, close the quote that is opened in this row"
     for name in (name for name in header if name not in columns.values()):
         kept_as = f"{name}_in_table" if name in (*COLUMNS, "pixel_digest", HELD_OUT) else name

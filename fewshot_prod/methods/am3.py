@@ -128,6 +128,7 @@ def fit_mixing(
     Args:
         features: float32 (N, D) of base products.
         category_ids, groups: int64 (N,), see :class:`EpisodeSampler`.
+        n_way: or as many as are large enough, where they are fewer.
         class_embeddings: float32 (C, D_e); row k is that of category k.
         n_iterations: the networks soon know the base classes by heart: on grocery's validation classes, described by
             n-grams, 5-way accuracy at 1 shot was 0.6 points above prototypical networks' after 30 iterations and 12
@@ -140,7 +141,9 @@ def fit_mixing(
         torch.manual_seed(seed)
         mixing = AdaptiveMixing(class_embeddings.shape[1], features.shape[1], dropout=dropout).to(features.device)
         method = AM3(mixing, class_embeddings, logit_scale=logit_scale, normalise=normalise)
-        sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
+        sizes = {"n_shot": n_shot, "n_query": n_query, "seed": seed}
+        n_way = min(n_way, EpisodeSampler(category_ids, groups, n_way="all", **sizes).n_way)
+        sampler = EpisodeSampler(category_ids, groups, n_way=n_way, **sizes)
         optimiser = torch.optim.Adam(mixing.parameters(), lr)
         for i in range(0, n_iterations * meta_batch_size, meta_batch_size):
             episodes = sampler.sample(i, i + meta_batch_size).to(features.device)

@@ -14,6 +14,9 @@ from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, e
 from fewshot_prod.ranks import average_ranks, critical_difference
 from fewshot_prod.results import RESULT_VERSION, Record, cell_key
 
+# What tells apart the blocks in which records are ranked
+SETTING = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot", "mask_class_words", "train_seed")
+
 
 def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
     """Paired differences in percentage points with their 95 % intervals, under the name of each pair.
@@ -182,22 +185,25 @@ def _scores_by_setting(records: list[Record]) -> dict[str, list[float]]:
     keys = [cell_key(r) for r in records if r["kind"] == "cell" and r["result_version"] == RESULT_VERSION]
     cells = current(records, "cell")  # the same ones, with other names
     if varying(cells, ["n_episodes"]):  # episodes that others have not seen may be harder
-        cells = [r | {"accuracy": gain} for r, gain in zip(cells, _gains(records, keys), strict=True)]
-    setting = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot", "mask_class_words", "train_seed")
+        gains = _gains(records, keys, [tuple(shown(f, r[f]) for f in SETTING) for r in cells])
+        cells = [r | {"accuracy": gain} for r, gain in zip(cells, gains, strict=True)]
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    fields = fewest_fields(cells, setting)
+    fields = fewest_fields(cells, SETTING)
     for name, members in group_by(cells, fields).items():
-        values = {place: float(np.mean([r["accuracy"] for r in g])) for place, g in group_by(members, setting).items()}
+        values = {place: float(np.mean([r["accuracy"] for r in g])) for place, g in group_by(members, SETTING).items()}
         found[label(fields, name)] = values
     shared = sorted(set.intersection(*(set(v) for v in found.values()))) if found else []
     return {name: [values[place] for place in shared] for name, values in found.items()}
 
 
-def _gains(records: list[Record], keys: list[str]) -> list[float]:
+def _gains(records: list[Record], keys: list[str], settings: list[tuple[str, ...]]) -> list[float]:
     """Of each cell its paired difference from the one that all are compared with in its setting; 0 of that one."""
     pairs = [r for r in records if r["kind"] == "difference"]
     compared = {r["a"]["key"] for r in pairs}
     references = {r["b"]["key"] for r in pairs} - compared
+    apart = [setting for key, setting in zip(keys, settings, strict=True) if key in references]
+    if len(apart) > len(set(apart)):
+        raise ValueError("cells of one setting are compared with several others: rank them by differences from one")
     gains = dict.fromkeys(references, 0.0) | {r["a"]["key"]: r["mean"] for r in pairs if r["b"]["key"] in references}
     if missing := [key for key in keys if key not in gains]:
         raise ValueError(

@@ -104,16 +104,15 @@ def continued_training(records: Iterable[Record], ax: Axes | None = None, *, wid
             unit = "iteration" if "iteration" in rows[-1] else "epoch"
             each = (histories[0]["images_seen"] - kept[start, seeds[0]]["images_seen"]) / rows[-1][unit]
             scores = np.array([[row["score"] for row in history["rows"]] for history in histories])
-            half = (scores.max(0) - scores.min(0)) / 2
-            lines[f"{start}, {word}"] = [
-                {"images_shown": each * row[unit], "score": mean, "ci95": ci95}
-                for row, mean, ci95 in zip(rows, scores.mean(0), half, strict=True)
-            ]
+            shown = each * np.array([row[unit] for row in rows])
+            lines[f"{start}, {word}"] = (shown, scores.mean(0), scores.min(0), scores.max(0))
     if not lines:
         raise ValueError("no start with histories of its own, in episodes and in supervised batches")
-    ax = training_curves(lines, ax, x="images_shown", width=width)
-    ax.xaxis.set_major_formatter(lambda n, _: compact(n))
-    ax.set_xlabel("Images shown since the start")
+    with drawn_on(ax, width, grid="y") as ax:
+        draw_lines(ax, lines)
+        ax.xaxis.set_major_formatter(lambda n, _: compact(n))
+        ax.set_xlabel("Images shown since the start")
+        ax.set_title("Few-shot accuracy on validation classes", loc="left")
     return ax
 
 
