@@ -80,8 +80,8 @@ def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
         if used > 1 and expected is not None and len(fields) != expected:
             reason = (
                 f"broken line: lines {at + 1} to {at + used}, by their quotes one row, have {len(fields)} fields where "
+                f"the header has {expected}: close the quote in the line where it belongs"
             )
-            reason += f"the header has {expected}: close the quote in the line where it belongs"
         if fields or reason:
             yield at + 1, fields, reason
             expected = expected or len(fields)
