@@ -125,7 +125,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
         drawn[f"{stem}_training"] = partial(training_progress, records)
     trained = {r["encoder"] for r in current(records, "history")}
     if any({f"{start}_prototypical", f"{start}_continued"} <= trained for start in trained):
-        drawn[f"{stem}_training"] = partial(continued_training, records)
+        drawn[f"{stem}_training"] = partial(continued_training, records, width=5)
     pairs = current(records, "difference")
     if stem.startswith("table2"):  # its fusions under episodic training, and that against its start, are on the page
         pairs = [r for r in pairs if r["method"] == "nearest_centroid"]
