@@ -103,9 +103,10 @@ def main(args: Args) -> int:
     from fewshot_prod.splits import pretraining_split
 
     # What a user may have to mend is met before the minutes of training.
+    inputs = (args.root, args.support, args.items)
+    check_output(args.out, keep=inputs)
     told = args.out.with_name(f"{args.out.stem}_problems.csv")
-    for path in (args.out, told):
-        check_output(path, keep=(args.root, args.support, args.items))
+    check_output(told, keep=inputs)
     tables: dict[str, Catalog] = {}
     catalog = None
     if args.checkpoint and args.root:
