@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,9 +40,13 @@ def reproduction_table(results: Mapping[str, Sequence[Record]], scripts: Path = 
 def minutes(cells: Sequence[Record]) -> float:
     """What training the encoders of some cells and measuring the cells took, in minutes.
 
-    An encoder's ``train_seconds`` hold those of the encoders that it went on from, which count once.
+    An encoder's ``train_seconds`` hold those of the encoders that it went on from, which count once. Of one that was
+    trained twice, for rows that were measured later, the shorter time counts.
     """
-    seconds = {_text(r["config"]["training"]): r["train_seconds"] or 0.0 for r in cells}
+    seconds: dict[str, float] = {}
+    for r in cells:
+        training = _text(r["config"]["training"])
+        seconds[training] = min(seconds.get(training, math.inf), r["train_seconds"] or 0.0)
     starts = [_text(json.loads(training).get(part)) for training in seconds for part in ("start", "title_start")]
     own = sum(seconds.values()) - sum(seconds.get(start, 0.0) for start in starts)
     return (own + sum(r["eval_seconds"] or 0.0 for r in cells)) / 60
