@@ -167,8 +167,8 @@ class EpisodeSampler:
         if len(self.classes) < max(2, self.n_way):
             raise ValueError(
                 f"{len(self.classes)} of {len(names)} classes have {n_shot + n_query} groups (n_shot={n_shot} + "
-                f"n_query={n_query}) but n_way is {n_way}: lower n_way, n_shot or n_query, or give more products (groups "
-                f"are of near-duplicates; the largest class has {either.size.max(initial=0)})"
+                f"n_query={n_query}) but n_way is {n_way}: lower n_way, n_shot or n_query, or give more products "
+                f"(groups are of near-duplicates; the largest class has {either.size.max(initial=0)})"
             )
         self._support, self._query = support.keep(enough), query.keep(enough)
         self._most_queries = np.minimum(self._query.size, either.size[enough] - n_shot)  # (C,)
