@@ -80,7 +80,7 @@ def generated_blocks(markdown: Path | str, results_dir: Path | str) -> dict[str,
     if f"<!-- {REPRODUCE} -->" in page:
         files = sorted(Path(results_dir).glob("*.jsonl"))
         blocks[REPRODUCE] = reproduction_table({path.stem: read_records(path) for path in files})
-    measured = Path(markdown).parent / "benchmarks" / "results.jsonl"
+    measured = Path(results_dir).parents[1] / "benchmarks" / "results.jsonl"
     if f"<!-- {SPEED} -->" in page:
         blocks[SPEED] = speed_table([json.loads(line) for line in measured.read_text().splitlines()])
     for name in re.findall(rf"^<!-- ((?:{'|'.join(RENDERERS)}):.*) -->$", page, re.MULTILINE):
