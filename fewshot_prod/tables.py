@@ -183,7 +183,7 @@ def speed_table(records: Iterable[Record]) -> str:
     lines = ["| benchmark | compares | ratio |", "| --- | --- | --: |"]
     lines += [f"| `benchmarks/{r['command']}` | {r['about']} | {r['ratio']:g} |" for r in records]
     devices = ", ".join(sorted({r["device"] for r in records}))
-    return "\n".join(lines) + f"\n\nRatio: our speed by the other side's, on {devices}.\n"
+    return "\n".join(lines) + f"\n\nRatio: the speed of the side named first by the other's, on {devices}.\n"
 
 
 def _with_norm(cells: Sequence[Record], rows: Sequence[str], columns: Sequence[str]) -> Sequence[str]:
