@@ -45,7 +45,7 @@ def main() -> int:
         run = subprocess.run([sys.executable, FOLDER / name, *options], stdout=subprocess.PIPE, text=True, check=False)
         print(run.stdout)
         lines = run.stdout.splitlines()
-        if run.returncode or not lines[-1].startswith("ratio: "):
+        if run.returncode or not (lines and lines[-1].startswith("ratio: ")):
             failed.append(command)
             continue
         about = ast.get_docstring(ast.parse((FOLDER / name).read_text(encoding="utf-8"))).splitlines()[0]

@@ -74,7 +74,7 @@ def make_split(
     split = deal(products, seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
-    if (len(split.novel), len(split.validation)) < (novel, validation):
+    if len(split.novel) < novel or len(split.validation) < validation:
         print("fewer than asked for: whole parents are dealt, and the next one would have been too many")
 
 

@@ -148,20 +148,30 @@ def base_novel_table(records: Iterable[Record], *, rows: Sequence[str] = ROWS, w
         for r in cells
         for side, prefix in (("base", "base_"), ("novel", "novel_"), ("together", ""))
     ]
-    text = methods_table(scored, rows=(*rows, "base_logits"), columns=(*COLUMNS, "queries"), without=without)
+    text = methods_table(scored, rows=(*rows, *_base_fields(cells)), columns=(*COLUMNS, "queries"), without=without)
     shots = " and ".join(sorted({str(r["config"]["base_shots"]) for r in cells}))
     return f"{text}\n{BASE_NOVEL_NOTE.format(shots=shots)}\n"
 
 
 def base_novel_differences_table(records: Iterable[Record]) -> str:
     """Paired differences of the harmonic means."""
-    return differences_table(_with_base_logits(current(records, "difference")), rows=(*ROWS, "base_logits"))
+    pairs = _with_base_logits(current(records, "difference"))
+    return differences_table(pairs, rows=(*ROWS, *_base_fields(pairs)))
 
 
 def _with_base_logits(records: Iterable[Record]) -> list[Record]:
-    """With a further field that says whether logits of base classes are calibrated."""
+    """With further fields that say whether logits of base classes are calibrated, and how many products these have."""
     calibrated = {True: "calibrated", False: "as they are"}
-    return [r | {"base_logits": calibrated[(r["config"] or {}).get("calibrated", False)]} for r in records]
+    configs = [(r, r["config"] or {}) for r in records]
+    return [
+        r | {"base_logits": calibrated[c.get("calibrated", False)], "base_shots": c.get("base_shots")}
+        for r, c in configs
+    ]
+
+
+def _base_fields(records: Sequence[Record]) -> tuple[str, ...]:
+    """Which of those fields are rows; one number of base shots stands in the note alone."""
+    return ("base_logits", *varying(records, ["base_shots"]))
 
 
 def seconds_table(records: Iterable[Record], *, columns: Sequence[str] = COLUMNS) -> str:

@@ -37,6 +37,12 @@ def method(**options) -> AM3:
     return AM3(AdaptiveMixing(4, 16, hidden=5).eval(), EMBEDDINGS, **options)
 
 
+def test_fewer_classes_than_an_episode_takes_are_enough_to_fit():
+    few = IDS < 6
+    mixing = fit_mixing(FEATURES[few], IDS[few], np.arange(few.sum()), EMBEDDINGS[:6], n_iterations=1)
+    assert all(p.isfinite().all() for p in mixing.parameters())
+
+
 def test_logits_match_loops():
     am3 = method(normalise=False, logit_scale=0.5)
     everything = np.ones(len(IDS), bool)

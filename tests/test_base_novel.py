@@ -231,6 +231,8 @@ def test_cells_are_measured_on_both_sides_and_kept(catalog, split, tmp_path):
     header = next(line for line in table.splitlines() if line.startswith("|"))
     assert header.endswith("| base | novel | together |")
     assert "as they are" in table and "calibrated" in table and "4 labelled products" in table
+    other = plain | {"config": plain["config"] | {"base_shots": 2}}
+    assert "base shots" in base_novel_table([*records, other]) and "base shots" not in table
     lines.clear()
     measure()
     assert sum("done before" in line for line in lines) == 4

@@ -167,6 +167,23 @@ def test_a_run_over_fewer_episodes_is_refused_before_anything_is_lost(measured, 
     assert (measured / "records.jsonl").read_bytes() == before
 
 
+def test_an_interval_needs_two_episodes(catalog, tmp_path):
+    with pytest.raises(ValueError, match=r"1 episodes .* an interval needs at least two"):
+        measure(catalog, tmp_path, ROWS[:1], n_episodes=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_difference_whose_cells_were_measured_again_is_written_again(measured, catalog, tmp_path):
+    for folder in ("synthetic", "episode_accuracy"):
+        shutil.copytree(measured / folder, tmp_path / folder)
+    kept = read_records(measured / "records.jsonl")
+    true = [r["mean"] for r in kept if r["kind"] == "difference"]
+    for r in kept:
+        append_record(tmp_path / "records.jsonl", r | {"mean": 0.9} if r["kind"] == "difference" else r)
+    measure(catalog, tmp_path, ROWS[:2])
+    assert [r["mean"] for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "difference"] == true
+
+
 def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
     rows = [Row("broken", "conv4", "linear_probe", {"l2": -1.0}), ROWS[0]]
     failures, lines = measure(catalog, measured, rows)
@@ -364,6 +381,8 @@ def test_a_method_finds_the_head_and_the_numbers_that_were_trained_for_it_and_no
     assert build_method("relation", relation, center).module is relation.encoder.head
     with pytest.raises(ValueError, match="this encoder has no head for 'feat': meta-train it with algorithm='feat'"):
         build_method("feat", relation, center)
+    with pytest.raises(UnknownName, match="no option of prototypical 'parts'"):
+        build_method("prototypical", trained_as("prototypical", {}), center, parts="title")
     assert build_method("ridge", ridge, center).penalty == 3.0
     assert build_method("ridge", ridge, center, penalty=2.0).penalty == 2.0
     assert build_method("finetune_head", ridge, center).logit_scale == 5.0

@@ -22,6 +22,7 @@ from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.metatrain import ALGORITHMS, METRIC, metatrain
 from fewshot_prod.methods import METHODS
+from fewshot_prod.pretrain import seed_step
 from fewshot_prod.selection import FewShotValidation
 
 
@@ -246,6 +247,21 @@ def test_modality_dropout_changes_nothing_where_there_is_one_modality():
         for rate in (0.0, 0.8)
     ]
     assert encoder_hash(trained[0].encoder) == encoder_hash(trained[1].encoder)
+
+
+@pytest.mark.parametrize("augmentation", [None, {"scale": 0.1}])
+def test_modality_dropout_does_not_draw_what_augmentation_drew(augmentation, monkeypatch):
+    drawn = []
+
+    def hide_nothing(pool, rate, generator, part):
+        drawn.append(generator.initial_seed())
+        return pool
+
+    monkeypatch.setattr("fewshot_prod.metatrain.drop_modalities", hide_nothing)
+    options = {"norm": "group", "n_iterations": 2, "modality_dropout": 0.5, "augmentation": augmentation, **QUICK}
+    metatrain(conv4(), *products(8, 0), **options)
+    augmented = [seed_step(0, episode).initial_seed() for episode in (0, 1)]
+    assert (drawn == augmented) == (augmentation is None) and (augmentation is None or not {*drawn} & {*augmented})
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):

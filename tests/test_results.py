@@ -271,6 +271,13 @@ def test_a_changed_fusion_pretraining_or_split_takes_the_old_cell_and_its_differ
     ]
 
 
+def test_cells_of_another_number_of_base_shots_stay(tmp_path):
+    path = tmp_path / "r.jsonl"
+    for shots in (20, 10):
+        append_record(path, done(config={"row": "a", "base_shots": shots}))
+    assert drop_superseded(path) == 0 and len(read_records(path)) == 2
+
+
 def test_the_history_of_an_encoder_trained_anew_takes_the_old_one_s_place(tmp_path):
     path, same = tmp_path / "r.jsonl", {"catalog": "omniglot", "split": "s", "encoder": "conv4", "train_seed": 0}
     for hashed, score in (("a", 0.5), ("b", 0.75)):
