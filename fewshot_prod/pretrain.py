@@ -22,7 +22,7 @@ from fewshot_prod.devices import average_buffers, average_gradients, launch_fabr
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.losses import LOSSES, class_balanced_weights
+from fewshot_prod.losses import LOSSES, class_balanced_weights, supervised_contrastive
 from fewshot_prod.selection import FewShotValidation
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def pretrain(
     loss: str = "cross_entropy",
     label_smoothing: float = 0.1,
     class_weight_beta: float | None = None,
+    contrastive: float = 0.0,
+    contrastive_temperature: float = 0.1,
     head: str = "linear",
     ema_decay: float | None = None,
     class_balanced: bool = False,
@@ -160,6 +162,9 @@ def pretrain(
             label smoothing belongs to "cross_entropy" alone.
         class_weight_beta: weight classes by :func:`fewshot_prod.losses.class_balanced_weights`; None: all alike.
             Each of several processes takes the weighted mean over its own share of a batch.
+        contrastive: weight of :func:`fewshot_prod.losses.supervised_contrastive` on a batch's features, added to the
+            loss; each of several processes contrasts its own share of a batch.
+        contrastive_temperature: its temperature.
         head: "linear" or "cosine", see :class:`ProductClassifier`.
         ema_decay: choose among and return moving averages of the weights, see :func:`moving_average`; None: the
             weights themselves.
@@ -191,7 +196,8 @@ def pretrain(
     settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, tuple, dict, type(None)))}
     for name in ("run_dir", "resume"):
         settings.pop(name, None)
-    for name, default in (("loss", "cross_entropy"), ("class_weight_beta", None)):
+    later = {"loss": "cross_entropy", "class_weight_beta": None, "contrastive": 0.0, "contrastive_temperature": 0.1}
+    for name, default in later.items():
         if settings[name] == default:  # as in states from before there was a choice
             del settings[name]
     settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
@@ -242,8 +248,12 @@ def pretrain(
             if modality_dropout:
                 batch = drop_modalities(batch, modality_dropout, generator)
             with fabric.autocast():
-                logits = model(batch)
+                features = model.encoder(batch)
+                logits = model.head(features)
             batch_loss = criterion(logits.float(), target)
+            if contrastive:
+                unlike = supervised_contrastive(features.float(), target, temperature=contrastive_temperature)
+                batch_loss = batch_loss + contrastive * unlike
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(batch_loss)
             average_gradients(fabric, parameters)

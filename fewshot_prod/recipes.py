@@ -175,10 +175,12 @@ def omniglot() -> dict[str, Recipe]:
     reptile = {"n_shot": 5, "n_query": 5, "meta_batch_size": 5, "n_adaptation_steps": 5, "n_iterations": 10_000}
     plans = {
         "prototypical": {**proto, "n_iterations": 6000, "validate_every": 500},
+        "prototypical_long": {**proto, "n_iterations": 12_000, "validate_every": 1000},
         "prototypical_5shot": {**proto, "n_shot": 5, "n_iterations": 4000, "validate_every": 500},
         "matching": {**cosine, "algorithm": "matching"},
         "ridge": {**cosine, "algorithm": "ridge"},
         "maml": {**maml, "algorithm": "maml"},
+        "maml_5shot": {**maml, "algorithm": "maml", "n_shot": 5, "n_iterations": 3000, "validate_every": 250},
         "maml_first_order": {**maml, "algorithm": "maml_first_order"},
         "anil": {**anil, "algorithm": "anil"},
         "reptile": {**anil, "algorithm": "reptile", **reptile},
@@ -213,6 +215,15 @@ STARTS: dict[str, Recipe] = {
     "resnet12_gru_concat": replace(resnet12_gru, fusion=CONCAT),
     "resnet12_gru_concat_masked": replace(resnet12_gru, fusion=CONCAT, mask_class_words=True),
 }
+# Features that are alike within a class and unlike across them, which is what prototypes need. On fashion's validation
+# classes ResNet-12 has 86.3 instead of 82.1 % 5-way at one shot, 73.9 instead of 69.5 % on all of them (nearest
+# centroid, training seed 0); weights of 0.2 and 1, temperatures of 0.05 and 0.2 are within a point of that, and of a
+# projection of the features instead of the features themselves it gains half.
+CONTRASTIVE = {"contrastive": 0.5, "contrastive_temperature": 0.05}
+STARTS["resnet12_contrastive"] = replace(resnet12, options=SCRATCH | CONTRASTIVE | {"epochs": 12})
+STARTS["lite0_contrastive"] = replace(
+    STARTS["lite0_tuned"], options=TUNED | CONTRASTIVE | {"batch_size": 64, "lr": 0.02}
+)
 # Table 2's fusions are trained on the features of one image encoder, computed once; conv4's are for quick runs.
 FUSED_STARTS = {"lite0": "lite0_tuned_prototypical", "conv4": "conv4"}
 FUSED_KINDS: dict[str, dict[str, Any]] = {

@@ -318,12 +318,38 @@ def test_padding_changes_nothing():
     assert bool((logits[:, -1] == 0).all())
 
 
-def test_vectorised_evaluation_gives_the_same_logits():
+@pytest.mark.parametrize("norm", ["frozen", "batch", "support"])
+def test_vectorised_evaluation_gives_the_same_logits(norm):
     pool, episodes = episodes_over(3, 2, 2)
-    method = MAML(conv4(), inner_lr=0.5)
+    method = MAML(conv4(), inner_lr=0.5, norm=norm)
     torch.testing.assert_close(
         replace(method, vectorised=True)(pool, episodes), method(pool, episodes), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch", "support"])
+def test_episodes_adapted_at_once_need_no_batch_normalisation_of_pytorch(norm, monkeypatch):
+    """Its kernels on a GPU do not run under vmap."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", fail)
+    pool, episodes = episodes_over(3, 2, 2)
+    method = MAML(conv4(), norm=norm)
+    with pytest.raises(AssertionError):
+        method.encoder(pool)
+    assert replace(method, vectorised=True)(pool, episodes).isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to adapt on")
+@pytest.mark.parametrize("norm", ["frozen", "batch", "support"])
+def test_a_gpu_gives_the_logits_of_the_cpu(norm):
+    pool, episodes = episodes_over(3, 2, 2)
+    method = MAML(conv4(), norm=norm)
+    here = method(pool, episodes)
+    there = replace(method, encoder=method.encoder.cuda())(pool, episodes)
+    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)
 
 
 def test_bfloat16_gives_nearly_the_meta_gradient_of_float32():

@@ -17,7 +17,7 @@ from fewshot_prod.encoders.fusion.unit_attention import Centre
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.normalisation import SupportNorm, batch_norms, fold_norms
+from fewshot_prod.methods.normalisation import NormOfFirstRows, batch_norms, fold_norms
 from fewshot_prod.methods.parts import of_parts
 
 Parameters = dict[str, Tensor]
@@ -103,13 +103,13 @@ class Learner(nn.Module):
         layers = batch_norms(self.encoder, norm)
         if norm in ("batch", "support") and any(isinstance(m, Centre) for m in layers):
             raise ValueError(f"norm={norm!r} takes away the means that this encoder's fusion centres by: use 'frozen'")
-        if norm == "batch":
-            for m in layers:
-                m.track_running_stats, m.running_mean, m.running_var = False, None, None
-        elif norm == "support":
+        if norm == "support" or (norm == "batch" and vectorised):
             for path, m in list(self.encoder.named_modules()):
                 if m in layers:
-                    self.encoder.set_submodule(path, SupportNorm(m))
+                    self.encoder.set_submodule(path, NormOfFirstRows(m))
+        elif norm == "batch":
+            for m in layers:
+                m.track_running_stats, m.running_mean, m.running_var = False, None, None
         elif norm == "frozen":
             fold_norms(self.encoder)
         example = next(encoder.parameters())
@@ -123,6 +123,7 @@ class Learner(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.start, self.normalise, self.logit_scale, self.precision = head, normalise, logit_scale, precision
+        self.norm = norm
 
     def features(self, inputs: ProductInputs, support: ProductInputs | None = None) -> Tensor:
         """(B, D), in the parameters' own precision.
@@ -131,10 +132,10 @@ class Learner(nn.Module):
             support: the episode's, which queries are normalised by under ``norm="support"``.
         """
         device = self.head.weight.device.type
-        norms = [m for m in self.encoder.modules() if isinstance(m, SupportNorm)]
-        n_support = len(support) if norms and support is not None else None
-        for m in norms:
-            m.n_support = n_support
+        n_support = len(support) if self.norm == "support" and support is not None else None
+        for m in self.encoder.modules():
+            if isinstance(m, NormOfFirstRows):
+                m.n_rows = n_support
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             features = self.encoder(inputs) if n_support is None else self.encoder(support + inputs)[n_support:]
         features = features.to(self.head.weight.dtype)

@@ -59,24 +59,26 @@ def fold_norms(encoder: nn.Module) -> None:
                 chain[i], chain[i + 1] = FoldedNorm(conv, norm), nn.Identity()
 
 
-class SupportNorm(nn.Module):
-    """Batch normalisation by the statistics of the support alone, which stands in front of the queries in a batch.
+class NormOfFirstRows(nn.Module):
+    """Batch normalisation by the statistics of a batch's first rows, in plain arithmetic.
 
-    Each query is then normalised as if it were the only one: what batch statistics do to an episode, but inductive.
+    Where the support stands in front of the queries, each query is normalised as if it were the only one: what batch
+    statistics do to an episode, but inductive. Over all rows it is PyTorch's own, which does not run under vmap on a
+    GPU.
 
     Attributes:
-        n_support: rows of the batch that are support; None for all of them.
+        n_rows: how many rows at the front of the batch count; None for all of them.
     """
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm, self.n_support = norm, None
+        self.norm, self.n_rows = norm, None
 
     def forward(self, x: Tensor) -> Tensor:
         norm = self.norm
         x = x.to(norm.weight.dtype)  # statistics of bfloat16 maps would lose digits
         places = [0, *range(2, x.dim())]
         shape = (1, -1, *[1] * (x.dim() - 2))
-        variance, mean = torch.var_mean(x[: self.n_support], places, correction=0)
+        variance, mean = torch.var_mean(x[: self.n_rows], places, correction=0)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)  # (channels,)
         return x * scale.view(shape) + (norm.bias - mean * scale).view(shape)
