@@ -69,7 +69,7 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
     """
     from fewshot_prod.rows import Row
 
-    rows = block("resnet12", adapting=False)
+    rows = [*block("resnet12", adapting=False), *block("resnet12_contrastive", adapting=False)]
     rows.append(Row("resnet12_prototypical linear_probe", "resnet12_prototypical", "linear_probe"))
     if more:
         base, longer, shorter = "resnet12 nearest_centroid", "resnet12_prototypical_long", "resnet12 prototypical"
@@ -94,6 +94,8 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
         Row(control, "lite0_tuned_continued", "nearest_centroid", against=(tuned,)),
         Row("lite0_tuned prototypical", "lite0_tuned_prototypical", "prototypical", against=(tuned, control)),
         Row("lite0_tuned_prototypical linear_probe", "lite0_tuned_prototypical", "linear_probe"),
+        Row("lite0_contrastive nearest_centroid", "lite0_contrastive", "nearest_centroid", against=(tuned,)),
+        Row("lite0_contrastive linear_probe", "lite0_contrastive", "linear_probe"),
     ]
     if descriptions:
         rows += [

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference import supervised_contrastive_by_loops
 
 from fewshot_prod.augment import augment
 from fewshot_prod.catalog import CatalogError
@@ -81,6 +82,27 @@ def test_the_loss_and_the_class_weights_asked_for_are_used(loss, beta):
         logits = trained.classifier.train()(inputs)
     expected = LOSSES[loss](logits, torch.from_numpy(labels), weight=weight, **smoothing)
     assert trained.history[0]["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_contrastive_loss_of_the_features_is_added_with_its_weight():
+    """One batch of everything without an update, against the loss written out in loops."""
+    inputs, labels = striped_products(n_per_class=4)
+    losses = []
+    for contrastive in (0.0, 0.5):
+        torch.manual_seed(0)
+        encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
+        options = {"contrastive": contrastive, "contrastive_temperature": 0.2}
+        trained = pretrain(encoder, inputs, labels, epochs=1, batch_size=len(labels), lr=0.0, **options, **QUIET)
+        losses.append(trained.history[0]["loss"])
+    with torch.no_grad():
+        features = trained.encoder.train()(inputs)
+    expected = supervised_contrastive_by_loops(features.tolist(), labels.tolist(), temperature=0.2)
+    assert losses[1] - losses[0] == pytest.approx(0.5 * expected, rel=1e-4)
+
+
+def test_a_negative_weight_of_the_contrastive_loss_is_refused():
+    with pytest.raises(ValueError, match=r"contrastive=-1\.0 must be at least 0"):
+        train(contrastive=-1.0)
 
 
 def test_generalised_cross_entropy_believes_wrong_labels_less():
