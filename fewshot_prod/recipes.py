@@ -224,8 +224,10 @@ STARTS["resnet12_contrastive"] = replace(resnet12, options=SCRATCH | CONTRASTIVE
 STARTS["lite0_contrastive"] = replace(
     STARTS["lite0_tuned"], options=TUNED | CONTRASTIVE | {"batch_size": 64, "lr": 0.02}
 )
-# Table 2's fusions are trained on the features of one image encoder, computed once; conv4's are for quick runs.
-FUSED_STARTS = {"lite0": "lite0_tuned_prototypical", "conv4": "conv4"}
+# Table 2's fusions are trained on the features of one image encoder, computed once; conv4's are for quick runs. With
+# lite0_contrastive masked titles gain (85.4 instead of 84.4 % on all validation classes at five shots, training seed
+# 0), plain ones do not (93.0 instead of 92.9 %).
+FUSED_STARTS = {"lite0": "lite0_tuned_prototypical", "conv4": "conv4", "lite0_contrastive": "lite0_contrastive"}
 FUSED_KINDS: dict[str, dict[str, Any]] = {
     "concat": CONCAT,
     "cosines": {"kind": "unit_attention", "spread": 0.0},
@@ -308,7 +310,7 @@ def table2() -> dict[str, Recipe]:
 
 RECIPES: dict[str, Recipe] = STARTS | omniglot() | table2()
 RECIPES["resnet12_32_epochs"] = STARTS["resnet12_32_epochs"] = twice(resnet12, "epochs")
-for start in ("conv4", "resnet12", "resnet12_32_epochs", "lite0_tuned", "conv4_gru"):
+for start in ("conv4", "resnet12", "resnet12_32_epochs", "resnet12_contrastive", "lite0_tuned", "conv4_gru"):
     RECIPES |= continued(start)
 # On fashion's validation classes ResNet-12 still gains from more episodes: 84.4 against 83.7 % 5-way at one shot, 82.0
 # against 81.2 % on all of them at five (training seed 0). As many with augmentation do not (83.6, 81.3 %).

@@ -205,7 +205,7 @@ def test_a_recipe_that_cannot_be_trained_is_tried_once_and_fails_every_row(catal
     assert lines[-1].startswith("0 cells measured, 3 failed")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to train and measure on")
+@pytest.mark.gpu
 def test_a_table_is_measured_on_the_gpu_that_its_encoders_are_trained_on(catalog, tmp_path):
     methods = ("relation", "feat", "maml", "maml_first_order")
     rows = [Row(name, f"conv4_{name}", name) for name in methods]

@@ -98,7 +98,7 @@ def test_am3_is_fitted_to_base_products_alone_and_looks_novel_classes_up_by_name
         torch.testing.assert_close(am3.class_embeddings[novel.category_ids[i]], of(novel[i].category))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to keep an encoder on")
+@pytest.mark.gpu
 def test_class_texts_are_read_where_the_encoder_is(encoders):
     encoder = copy.deepcopy(encoders["gru"].encoder)
     here = class_embeddings(encoder, ["oat milk"], [])

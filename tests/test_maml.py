@@ -342,7 +342,7 @@ def test_episodes_adapted_at_once_need_no_batch_normalisation_of_pytorch(norm, m
     assert replace(method, vectorised=True)(pool, episodes).isfinite().all()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to adapt on")
+@pytest.mark.gpu
 @pytest.mark.parametrize("norm", ["frozen", "batch", "support"])
 def test_a_gpu_gives_the_logits_of_the_cpu(norm):
     pool, episodes = episodes_over(3, 2, 2)

@@ -331,7 +331,7 @@ def test_a_small_episode_takes_little_memory(name):
     assert 0 < largest.bytes < 2**16
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to keep tensors on")
+@pytest.mark.gpu
 @methods(needs="features")
 def test_logits_stay_on_the_device_of_the_features(name):
     method = build(name)
