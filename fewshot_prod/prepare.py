@@ -28,7 +28,6 @@ from fewshot_prod.features import with_image_features
 from fewshot_prod.inputs import ProductInputs, attribute_columns, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain, seed_step
-from fewshot_prod.provenance import device_name
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
@@ -137,7 +136,6 @@ def prepare_encoder(
         "head": {},
         "history": [],
         "train_seconds": 0.0,
-        "train_device": None,
         "images_seen": 0,
         "pretrained_on": ", ".join(filter(None, [earlier, *own])) or None,
     }
@@ -179,7 +177,6 @@ def prepare_encoder(
         encoder = trained.encoder
         facts["images_seen"] += trained.images_seen
         facts["train_seconds"] += trained.seconds
-        facts["train_device"] = device_name(fabric.device)
         facts |= {"head": trained.head, "history": trained.history}
         sources = [facts["pretrained_on"], f"{catalog.name} base classes"]
         facts["pretrained_on"] = (
