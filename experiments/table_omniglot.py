@@ -53,7 +53,6 @@ def table_rows() -> list[Row]:
         Row(centroid, "omniglot_classifier", "nearest_centroid"),
         Row("linear probe", "omniglot_classifier", "linear_probe", against=(centroid,)),
         Row("prototypical", "omniglot_prototypical", "prototypical", against=(centroid,)),
-        Row("prototypical, long", "omniglot_prototypical_long", "prototypical", against=(centroid, "prototypical")),
         Row("prototypical, 5 shots", "omniglot_prototypical_5shot", "prototypical", against=(centroid,)),
         Row("matching", "omniglot_matching", "matching", against=(centroid,)),
         Row("ridge", "omniglot_ridge", "ridge", against=(centroid,)),

@@ -179,14 +179,14 @@ def pretrain(
 
     Raises:
         ValueError: for an unknown optimiser or loss, class_weight_beta outside of [0, 1), a negative ``contrastive``,
-            or a loss that is not finite.
+            a ``contrastive_temperature`` of 0 or less, or a loss that is not finite.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
-    if contrastive < 0:
-        raise ValueError(f"contrastive={contrastive} must be at least 0, the weight of a loss")
+    if contrastive < 0 or contrastive_temperature <= 0:
+        raise ValueError(f"{contrastive=}, a weight, must be at least 0, and {contrastive_temperature=} above 0")
     classes, labels = np.unique(category_ids, return_inverse=True)
     if len(classes) < 2:
         raise CatalogError(f"all {len(inputs)} products to train on are of one category: give at least two categories")

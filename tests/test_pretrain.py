@@ -100,9 +100,10 @@ def test_the_contrastive_loss_of_the_features_is_added_with_its_weight():
     assert losses[1] - losses[0] == pytest.approx(0.5 * expected, rel=1e-4)
 
 
-def test_a_negative_weight_of_the_contrastive_loss_is_refused():
-    with pytest.raises(ValueError, match=r"contrastive=-1\.0 must be at least 0"):
-        train(contrastive=-1.0)
+@pytest.mark.parametrize("options", [{"contrastive": -1.0}, {"contrastive": 0.5, "contrastive_temperature": 0.0}])
+def test_a_contrastive_loss_that_pushes_the_wrong_way_is_refused(options):
+    with pytest.raises(ValueError, match=r"a weight, must be at least 0, and contrastive_temperature=0\.[01] above 0"):
+        train(**options)
 
 
 def test_generalised_cross_entropy_believes_wrong_labels_less():
