@@ -53,6 +53,7 @@ def table_rows() -> list[Row]:
         Row(centroid, "omniglot_classifier", "nearest_centroid"),
         Row("linear probe", "omniglot_classifier", "linear_probe", against=(centroid,)),
         Row("prototypical", "omniglot_prototypical", "prototypical", against=(centroid,)),
+        Row("prototypical, long", "omniglot_prototypical_long", "prototypical", against=(centroid, "prototypical")),
         Row("prototypical, 5 shots", "omniglot_prototypical_5shot", "prototypical", against=(centroid,)),
         Row("matching", "omniglot_matching", "matching", against=(centroid,)),
         Row("ridge", "omniglot_ridge", "ridge", against=(centroid,)),
@@ -61,6 +62,17 @@ def table_rows() -> list[Row]:
         name, recipe = method.replace("_", " "), f"omniglot_{method}"
         rows.append(Row(name, recipe, method, against=(centroid,), n_ways=(5,)))
         rows.append(Row(f"{name}, support statistics", recipe, method, {"norm": "support"}, n_ways=(5,)))
+    rows.append(Row("maml, 5 shots", "omniglot_maml_5shot", "maml", against=("maml",), n_ways=(5,)))
+    rows.append(
+        Row(
+            "maml, 5 shots, support statistics",
+            "omniglot_maml_5shot",
+            "maml",
+            {"norm": "support"},
+            against=("maml, support statistics",),
+            n_ways=(5,),
+        )
+    )
     rows.append(Row("maml, no steps", "omniglot_maml", "maml", {"n_adaptation_steps": 0}, n_ways=(5,)))
     return rows
 

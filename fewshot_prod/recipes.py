@@ -181,10 +181,12 @@ def omniglot() -> dict[str, Recipe]:
     reptile = {"n_shot": 5, "n_query": 5, "meta_batch_size": 5, "n_adaptation_steps": 5, "n_iterations": 10_000}
     plans = {
         "prototypical": {**proto, "n_iterations": 6000, "validate_every": 500},
+        "prototypical_long": {**proto, "n_iterations": 12_000, "validate_every": 1000},
         "prototypical_5shot": {**proto, "n_shot": 5, "n_iterations": 4000, "validate_every": 500},
         "matching": {**cosine, "algorithm": "matching"},
         "ridge": {**cosine, "algorithm": "ridge"},
         "maml": {**maml, "algorithm": "maml"},
+        "maml_5shot": {**maml, "algorithm": "maml", "n_shot": 5, "n_iterations": 3000},
         "maml_first_order": {**maml, "algorithm": "maml_first_order"},
         "anil": {**anil, "algorithm": "anil"},
         "reptile": {**anil, "algorithm": "reptile", **reptile},
