@@ -186,7 +186,7 @@ def omniglot() -> dict[str, Recipe]:
         "matching": {**cosine, "algorithm": "matching"},
         "ridge": {**cosine, "algorithm": "ridge"},
         "maml": {**maml, "algorithm": "maml"},
-        "maml_5shot": {**maml, "algorithm": "maml", "n_shot": 5, "n_iterations": 3000},
+        "maml_20way": {**maml, "algorithm": "maml", "n_way": 20, "meta_batch_size": 2},
         "maml_first_order": {**maml, "algorithm": "maml_first_order"},
         "anil": {**anil, "algorithm": "anil"},
         "reptile": {**anil, "algorithm": "reptile", **reptile},
