@@ -11,10 +11,10 @@ from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.prototypes import linear_logits
+from fewshot_prod.methods.prototypes import episodes_gathered
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
-EPISODES_AT_ONCE = 128  # whose attention a CPU's cache holds
+EPISODES_AT_ONCE = 256  # whose attention a CPU's cache holds
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,26 @@ class Matching:
         return torch.cat([self._attended(pool, part) for part in episodes.split(EPISODES_AT_ONCE)])
 
     def _attended(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
-        cosines = linear_logits(pool, episodes, lambda part: (pool[part.support], None))  # (E, Q, S)
-        scores = self.logit_scale * cosines
+        scores = support_products(pool, episodes).mul_(self.logit_scale)
         if episodes.support_mask is not None:
-            scores = scores.masked_fill(~episodes.support_mask[:, None], -torch.inf)
-        labels = F.one_hot(episodes.support_labels, episodes.n_way).to(scores.dtype)
-        return (scores.softmax(2) @ labels).clamp_min(torch.finfo(scores.dtype).tiny).log()
+            scores.masked_fill_(~episodes.support_mask[..., None], -torch.inf)
+        labels = F.one_hot(episodes.support_labels, episodes.n_way).to(scores.dtype)  # (E, S, n_way)
+        return (scores.softmax(1).mT @ labels).clamp_min_(torch.finfo(scores.dtype).tiny).log_()
+
+
+def support_products(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """Product of every support item and every query of an episode, float32 (E, S, Q); gradients flow to ``pool``."""
+    rows = torch.cat([episodes.support, episodes.query], 1)
+    sides = (episodes.support.shape[1], episodes.query.shape[1])
+    if torch.is_grad_enabled() and pool.requires_grad:
+        support, query = pool[rows].split(sides, 1)
+        return support @ query.mT
+    block = min(len(rows), episodes_gathered(pool, rows.shape[1]))
+    gathered, products = pool.new_empty(block, rows.shape[1], pool.shape[1]), pool.new_empty(len(rows), *sides)
+    for start in range(0, len(rows), block):
+        some = rows[start : start + block]
+        items = gathered[: len(some)]
+        torch.index_select(pool, 0, some.flatten(), out=items.view(-1, pool.shape[1]))
+        support, query = items.split(sides, 1)
+        torch.bmm(support, query.mT, out=products[start : start + block])
+    return products

@@ -44,6 +44,12 @@ def class_means(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
     return means.unflatten(0, shape)
 
 
+def episodes_gathered(pool: Tensor, n_rows: int) -> int:
+    """How many episodes' features, ``n_rows`` each, are best gathered at a time: what a CPU's cache holds."""
+    block_bytes = 2**21 if pool.device.type == "cpu" else 2**28
+    return max(1, block_bytes // (n_rows * pool.shape[1] * pool.element_size()))
+
+
 def linear_logits(
     pool: Tensor, episodes: EpisodeBatch, head: Callable[[EpisodeBatch], tuple[Tensor, Tensor | None]]
 ) -> Tensor:
@@ -60,8 +66,8 @@ def linear_logits(
         float32 (E, Q, n_way); gradients flow to ``pool`` and through ``head``.
     """
     q = episodes.query.shape[1]
-    at_once, block_bytes = (128, 2**21) if pool.device.type == "cpu" else (4096, 2**28)
-    block = max(1, min(len(episodes), at_once, block_bytes // (q * pool.shape[1] * pool.element_size())))
+    at_once = 128 if pool.device.type == "cpu" else 4096
+    block = min(len(episodes), at_once, episodes_gathered(pool, q))
     gathered, parts = None, []
     for part in episodes.split(at_once):
         weights, biases = head(part)
