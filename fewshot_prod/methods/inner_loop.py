@@ -17,7 +17,7 @@ from fewshot_prod.encoders.fusion.unit_attention import Centre
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.normalisation import NormOfFirstRows, batch_norms, fold_norms
+from fewshot_prod.methods.normalisation import NormOfFirstRows, PlainLayerNorm, batch_norms, fold_norms
 from fewshot_prod.methods.parts import of_parts
 
 Parameters = dict[str, Tensor]
@@ -117,6 +117,10 @@ class Learner(nn.Module):
             # packed sequences and cuDNN's recurrences cannot be differentiated twice; on the CPU eager ones can
             if isinstance(m, TitleEncoder) and (vectorised or example.device.type != "cpu"):
                 m.recurrence = "masked"
+        if vectorised:
+            for path, m in list(self.encoder.named_modules()):
+                if isinstance(m, nn.LayerNorm):
+                    self.encoder.set_submodule(path, PlainLayerNorm.sharing(m))
         self.head = nn.utils.skip_init(
             nn.Linear, encoder.feature_dim, n_way, device=example.device, dtype=example.dtype
         )

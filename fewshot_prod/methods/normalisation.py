@@ -1,4 +1,4 @@
-"""Batch normalisation inside an inner loop: which statistics it uses is said, never left to a mode."""
+"""Normalisation inside an inner loop: which statistics it uses is said, never left to a mode."""
 
 from __future__ import annotations
 
@@ -82,3 +82,29 @@ class NormOfFirstRows(nn.Module):
         variance, mean = torch.var_mean(x[: self.n_rows], places, correction=0)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)  # (channels,)
         return x * scale.view(shape) + (norm.bias - mean * scale).view(shape)
+
+
+class PlainLayerNorm(nn.LayerNorm):
+    """Layer normalisation in plain arithmetic: under vmap the second derivative of PyTorch's own is wrong, silently.
+
+    Its backward pass takes mean and variance for constants there (pytorch/functorch, issue 534).
+
+    Example:
+        >>> norm, x = nn.LayerNorm(4), torch.randn(2, 4)
+        >>> torch.allclose(PlainLayerNorm.sharing(norm)(x), norm(x), atol=1e-6)
+        True
+    """
+
+    @classmethod
+    def sharing(cls, norm: nn.LayerNorm) -> PlainLayerNorm:
+        """The same function of the same parameters."""
+        plain = cls(norm.normalized_shape, norm.eps, elementwise_affine=False)
+        plain.weight, plain.bias = norm.weight, norm.bias
+        return plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.weight is None else x.to(self.weight.dtype)  # statistics of bfloat16 would lose digits
+        variance, mean = torch.var_mean(x, [*range(-len(self.normalized_shape), 0)], correction=0, keepdim=True)
+        normalised = (x - mean) * torch.rsqrt(variance + self.eps)
+        normalised = normalised if self.weight is None else normalised * self.weight
+        return normalised if self.bias is None else normalised + self.bias
