@@ -13,6 +13,7 @@ import torch
 from reference import slope_along
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchvision.models.convnext import LayerNorm2d
 
 from fewshot_prod.cells import describe
 from fewshot_prod.cli import evaluate_checkpoint
@@ -150,6 +151,13 @@ def test_episodes_adapted_at_once_give_the_second_order_meta_gradient_of_one(tit
     encoder = build(title, fusion, Exact)
     method = MAML(encoder, inner_lr=0.3, n_adaptation_steps=2, head="prototypes")
     torch.testing.assert_close(at_once(method), meta_gradient(encoder, method)[1], rtol=1e-8, atol=1e-10)
+
+
+def test_a_layer_normalisation_of_another_kind_is_adapted_through_one_episode_after_the_other():
+    convnext = nn.Sequential(LayerNorm2d(4), nn.Linear(4, 2))
+    cpu = torch.device("cpu")
+    assert not MAML(convnext, vectorised=True).vectorises(cpu)
+    assert MAML(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)), vectorised=True).vectorises(cpu)
 
 
 @pytest.mark.gpu

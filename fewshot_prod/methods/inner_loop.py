@@ -119,7 +119,7 @@ class Learner(nn.Module):
                 m.recurrence = "masked"
         if vectorised:
             for path, m in list(self.encoder.named_modules()):
-                if isinstance(m, nn.LayerNorm):
+                if type(m) is nn.LayerNorm:
                     self.encoder.set_submodule(path, PlainLayerNorm.sharing(m))
         self.head = nn.utils.skip_init(
             nn.Linear, encoder.feature_dim, n_way, device=example.device, dtype=example.dtype

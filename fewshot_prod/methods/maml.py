@@ -17,7 +17,7 @@ from torch.func import vmap
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.inner_loop import Adapted, Learner, adapt
-from fewshot_prod.methods.normalisation import NORMS
+from fewshot_prod.methods.normalisation import NORMS, other_layer_norm
 from fewshot_prod.methods.parts import check_parts
 
 ENGINES = ("torch.func", "learn2learn")
@@ -125,7 +125,7 @@ class MAML:
     def vectorises(self, device: torch.device) -> bool:
         """Whether episodes are adapted at once on ``device``."""
         at_once = device.type == "cuda" if self.vectorised is None else self.vectorised
-        able = all(getattr(part, "vectorises", True) for part in self.encoder.modules())
+        able = all(getattr(part, "vectorises", not other_layer_norm(part)) for part in self.encoder.modules())
         return at_once and able and self.engine == "torch.func"
 
     def query_logits(self, learner: Learner, support: ProductInputs, labels: Tensor, query: ProductInputs) -> Tensor:

@@ -84,6 +84,11 @@ class NormOfFirstRows(nn.Module):
         return x * scale.view(shape) + (norm.bias - mean * scale).view(shape)
 
 
+def other_layer_norm(part: nn.Module) -> bool:
+    """Whether ``part`` is a layer normalisation that :class:`PlainLayerNorm` cannot stand for, such as ConvNeXt's."""
+    return isinstance(part, nn.LayerNorm) and type(part) is not nn.LayerNorm
+
+
 class PlainLayerNorm(nn.LayerNorm):
     """Layer normalisation in plain arithmetic: under vmap the second derivative of PyTorch's own is wrong, silently.
 
