@@ -537,6 +537,17 @@ def test_batches_flips_and_bf16_of_fine_tuning():
         assert torch.equal(method(INPUTS, mixed), logits), options
 
 
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("number", [-1, float("nan")])
+def test_no_option_of_a_method_is_below_zero_or_not_a_number(name, number):
+    method = build(name)
+    numbers = [n for n, value in vars(method).items() if type(value) in (int, float)]
+    for option in numbers:
+        with pytest.raises(ValueError, match=f"{option} is {number}: "):
+            replace(method, **{option: number})
+    assert numbers or name in ("nearest_centroid", "partial_distance", "relation")
+
+
 def test_a_missing_center_and_other_mistakes_are_told():
     for name in ("nearest_centroid", "linear_probe", "finetune_head"):
         with pytest.raises(ValueError, match="CL2N needs center, the mean feature of the base classes"):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.methods.limits import check_numbers
 from fewshot_prod.methods.parts import of_parts
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -71,6 +72,7 @@ class FinetuneAll:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
+        check_numbers(self)
         if self.augmentation not in ("none", "flip"):
             raise ValueError(f"augmentation is {self.augmentation!r}: give 'none' or 'flip'")
 

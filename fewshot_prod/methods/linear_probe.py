@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.limits import check_numbers
 from fewshot_prod.methods.support_span import head_logits, residual
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -49,10 +50,9 @@ class LinearProbe:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        if self.l2 <= 0:
-            raise ValueError(f"l2 is {self.l2}: it must be above 0, or separable supports have no solution")
         if self.n_iterations < 1:
             raise ValueError(f"n_iterations is {self.n_iterations}: it must be at least 1")
+        check_numbers(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

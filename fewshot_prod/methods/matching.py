@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.limits import check_numbers
 from fewshot_prod.methods.prototypes import episodes_gathered
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -58,8 +59,7 @@ class Matching:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        if self.logit_scale <= 0:
-            raise ValueError(f"logit_scale is {self.logit_scale}: it must be above 0, or unlike items would be matched")
+        check_numbers(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Log-probabilities, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

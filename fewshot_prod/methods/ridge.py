@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.limits import check_numbers
 from fewshot_prod.methods.support_span import head_logits
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -50,9 +51,7 @@ class Ridge:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        for name in self.learned:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        check_numbers(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
