@@ -111,6 +111,10 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
         fused = f"resnet12_gru nearest_centroid{masked}"
         rows.append(Row(fused, f"resnet12_gru{masked}", "nearest_centroid", against=(image, title, concat)))
     rows += block("conv4_gru")
+    base = "conv4_gru_masked nearest_centroid"
+    rows.append(Row(base, "conv4_gru_masked", "nearest_centroid", against=("conv4 nearest_centroid",)))
+    for method in ("linear_probe", "finetune_head"):
+        rows.append(Row(f"conv4_gru_masked {method}", "conv4_gru_masked", method, against=(base,)))
     return rows
 
 
