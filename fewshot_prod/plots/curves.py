@@ -171,7 +171,8 @@ def draw_lines(ax: Axes, lines: Mapping[str, tuple[np.ndarray, ...]]) -> None:
     if max(ends) - min(ends) <= 0.05 * max(ends):
         label_ends(ax, list(lines), ax.get_lines()[-len(lines) :])
     else:  # a leader that starts inside would look like a line of data
-        ax.legend(ax.get_lines()[-len(lines) :], lines, frameon=False, labelspacing=0.3, handlelength=2.6)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # within, it would cover the ends of short lines
+        ax.legend(ax.get_lines()[-len(lines) :], lines, frameon=False, labelspacing=0.3, handlelength=2.6, **beside)
 
 
 def label_ends(ax: Axes, names: Sequence[str], lines: Sequence[Line2D]) -> None:
