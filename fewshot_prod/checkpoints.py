@@ -66,9 +66,12 @@ def replace_folder(folder: Path, write: Any) -> None:
             except OSError as error:  # another process has put its own there meanwhile
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+    except BaseException:
+        with suppress(OSError):  # of another process, which has put its own there meanwhile
+            if old.exists() and not folder.exists():  # stopped between the two
+                os.replace(old, folder)
+        raise
     finally:
-        if old.exists() and not folder.exists():  # stopped between the two
-            os.replace(old, folder)
         shutil.rmtree(aside, ignore_errors=True)
 
 

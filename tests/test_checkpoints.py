@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_several_writers_leave_a_whole_folder_and_nothing_else(tmp_path):
         list(pool.map(lambda i: save_checkpoint(tmp_path / "a", encoder, {"i": i}), range(40)))
     assert encoder_hash(load_checkpoint(tmp_path / "a")[0]) == encoder_hash(encoder)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_writer_that_is_done_does_not_put_the_old_folder_back(tmp_path, monkeypatch):
+    """Another one may just have moved the new folder aside, to put its own there."""
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG), {"i": 0})
+    move = os.replace
+
+    def and_another_writer_comes(source, target):
+        move(source, target)
+        if Path(target) == tmp_path / "a":
+            move(target, tmp_path / "aside")
+
+    monkeypatch.setattr(os, "replace", and_another_writer_comes)
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG), {"i": 1})
+    assert not (tmp_path / "a").exists() and load_checkpoint(tmp_path / "aside")[1] == {"i": 1}
 
 
 def test_a_folder_that_is_a_link_stays_one(tmp_path):
