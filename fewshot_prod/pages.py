@@ -1,4 +1,4 @@
-"""Pages that show results: experiments/tables, experiments/figures and the generated blocks of the README."""
+"""Pages that show results: experiments/tables, experiments/figures, and the generated blocks of other pages."""
 
 from __future__ import annotations
 
@@ -172,9 +172,9 @@ def write_tables(
     results_dir: Path = Path("experiments/results"),
     tables_dir: Path = Path("experiments/tables"),
     figures_dir: Path = Path("experiments/figures"),
-    readme: Path = Path("README.md"),
+    pages: tuple[Path, ...] = (Path("README.md"), Path("experiments/RESULTS.md")),
 ) -> None:
-    """Render every results file: a table each, its figures, and the README's blocks."""
+    """Render every results file: a table each, its figures, and the blocks of ``pages``."""
     tables_dir.mkdir(parents=True, exist_ok=True)
     for path in sorted(results_dir.glob("*.jsonl")):
         records = read_records(path)
@@ -183,8 +183,9 @@ def write_tables(
         figures += figures_dir.glob(f"{path.stem}_products.png")  # by the experiment itself
         page.write_text(_page(path.stem, records, figures), encoding="utf-8")
         print(f"wrote {page}")
-    update_generated_blocks(readme, generated_blocks(readme, results_dir))
-    print(f"wrote the tables in {readme}")
+    for page in pages:
+        update_generated_blocks(page, generated_blocks(page, results_dir))
+        print(f"wrote the tables in {page}")
 
 
 def _page(stem: str, records: Sequence[Record], figures: Iterable[Path]) -> str:

@@ -1,4 +1,4 @@
-"""The README shows what the records say, and names commands and files that exist."""
+"""The pages show what the records say, and name commands and files that exist."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ RESULTS = ROOT / "experiments" / "results"
 FIGURES = ROOT / "experiments" / "figures"
 README = ROOT / "README.md"
 DATA_PAGE = ROOT / "data" / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+RESULTS_PAGE = ROOT / "experiments" / "RESULTS.md"
+PAGES = [README, RESULTS_PAGE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 
-def stale_blocks(readme: Path, copy: Path) -> bool:
+def stale_blocks(page: Path, copy: Path) -> bool:
     """Whether rendering the records again changes the page."""
-    shutil.copy(readme, copy)
-    update_generated_blocks(copy, generated_blocks(readme, RESULTS))
-    return copy.read_text() != readme.read_text()
+    shutil.copy(page, copy)
+    update_generated_blocks(copy, generated_blocks(page, RESULTS))
+    return copy.read_text() != page.read_text()
 
 
-def test_the_blocks_are_what_the_records_say(tmp_path):
-    blocks = generated_blocks(README, RESULTS)
-    assert len(blocks) >= 5, "the README lost its generated tables"
-    assert not stale_blocks(README, tmp_path / "copy.md"), "README.md and experiments/results differ: make tables"
+@pytest.mark.parametrize(("page", "n_blocks"), [(README, 3), (RESULTS_PAGE, 9)], ids=["README", "RESULTS"])
+def test_the_blocks_are_what_the_records_say(page, n_blocks, tmp_path):
+    assert len(generated_blocks(page, RESULTS)) >= n_blocks, "the page lost its generated tables"
+    assert not stale_blocks(page, tmp_path / "copy.md"), f"{page.name} and experiments/results differ: make tables"
 
 
 def test_a_number_typed_by_hand_is_noticed(tmp_path):
@@ -50,9 +51,8 @@ def test_a_number_typed_by_hand_is_noticed(tmp_path):
 
 
 def test_committed_tables_are_what_the_records_say(tmp_path):
-    shutil.copy(README, tmp_path / "README.md")
     shutil.copytree(FIGURES, tmp_path / "figures")
-    write_tables(RESULTS, tmp_path / "tables", tmp_path / "figures", tmp_path / "README.md")
+    write_tables(RESULTS, tmp_path / "tables", tmp_path / "figures", pages=())
     made = {path.name: path.read_text() for path in (tmp_path / "tables").glob("*.md")}
     committed = {path.name: path.read_text() for path in (ROOT / "experiments" / "tables").glob("*.md")}
     assert made == committed, "experiments/tables and experiments/results differ: make tables"
@@ -77,14 +77,25 @@ def test_a_changed_record_makes_its_figures_stale(tmp_path):
     assert fingerprint(records) == fingerprint(records[::-1]) != fingerprint(changed)
 
 
+def headings(page: Path) -> set[str]:
+    """What a link may name after ``#``."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_linked_and_named_files_exist(page):
     text = page.read_text()
-    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text)
-    named += re.findall(r"\b((?:experiments|benchmarks|tests|notebooks|fewshot_prod)/[\w/]+\.(?:py|ipynb|md))\b", text)
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text)
+    links += [(source, "") for source in re.findall(r'src="([^"]+)"', text)]
+    named = re.findall(r"\b((?:experiments|benchmarks|tests|notebooks|fewshot_prod)/[\w/]+\.(?:py|ipynb|md))\b", text)
     placeholders = {"fewshot_prod/methods/soft_neighbours.py"}  # what the guide has the reader write
-    missing = sorted({name for name in named if name not in placeholders and not (ROOT / name).exists()})
-    assert named or page.name == "CHANGELOG.md"
+    missing = {name for name in named if name not in placeholders and not (ROOT / name).exists()}
+    for name, heading in links:
+        target = page.parent / name if name else page
+        if not target.exists() or (heading and heading not in headings(target)):
+            missing.add(f"{name}#{heading}")
+    assert links or named or page.name == "CHANGELOG.md"
     assert not missing
 
 
@@ -134,7 +145,7 @@ def test_ci_runs_lint_and_tests_with_the_data_beside_the_checkout(tmp_path):
     assert failed.returncode and "tested" not in failed.stdout
 
 
-COMMAND_PAGES = [README, ROOT / "experiments" / "README.md"]
+COMMAND_PAGES = [README, RESULTS_PAGE, ROOT / "experiments" / "README.md"]
 
 
 def shown_commands(page: Path) -> set[tuple[str, ...]]:
@@ -154,7 +165,7 @@ def told_minutes(page: Path) -> dict[tuple[str, ...], str]:
 
 
 def test_both_pages_tell_the_same_minutes():
-    records, page = (told_minutes(path) for path in COMMAND_PAGES)
+    records, page = (told_minutes(path) for path in (README, ROOT / "experiments" / "README.md"))
     assert len(records) >= 4
     assert {key: page.get(key) for key in records} == records, "experiments/README.md: take over the README's minutes"
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from reference import near_duplicate_groups_by_search
 
-from fewshot_prod.catalog import CatalogError, load_catalog
+from fewshot_prod.catalog import CatalogError, load_catalog, synthetic
 from fewshot_prod.catalog.class_words import class_word_masker, naming_rate
 from fewshot_prod.catalog.synthetic import load_synthetic
 from fewshot_prod.catalog.synthetic_categories import CATEGORIES, COLOURS, DEPARTMENTS, PARENTS, SHAPES
 from fewshot_prod.catalog.synthetic_dice import Dice
 from fewshot_prod.catalog.synthetic_images import SINE, category_pieces, fill
+from fewshot_prod.catalog.synthetic_photos import take_photo
 from fewshot_prod.catalog.synthetic_titles import ADJECTIVES, BRANDS, LINES, NOISE, PART_WORDS, PATTERN_WORDS
 from fewshot_prod.checkpoints import load_checkpoint
 from fewshot_prod.episodes import EpisodeSampler
@@ -60,6 +61,30 @@ def nearest_neighbour_accuracy(features: np.ndarray, labels: np.ndarray) -> floa
 def test_pixels_and_titles_are_those_of_every_other_machine(options, expected):
     """A new value here makes every number measured on this catalog void: change it knowingly."""
     assert digest(load_synthetic(products_per_category=2, image_size=32, **options)) == expected
+
+
+def test_photos_are_drawn_once_and_again_where_the_file_is_damaged_or_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_PROD_CACHE", str(tmp_path))
+    drawn = []
+    monkeypatch.setattr(synthetic, "take_photo", lambda *a, **k: drawn.append(1) or take_photo(*a, **k))
+    size = {"products_per_category": 1, "image_size": 16}
+    first = load_synthetic(**size).pixels
+    assert len(drawn) == len(first) == 84
+    (kept,) = tmp_path.glob("images/synthetic-16x16-*.npy")
+    np.testing.assert_array_equal(load_synthetic(**size).pixels, first)
+    assert load_synthetic(**size, language="zh").pixels.shape == first.shape and len(drawn) == 84
+    assert not np.array_equal(load_synthetic(**size, difficulty=1.0).pixels, first) and len(drawn) == 2 * 84
+    for damaged in (kept.read_bytes()[:-100], b"", b"not an array"):
+        kept.write_bytes(damaged)
+        np.testing.assert_array_equal(load_synthetic(**size).pixels, first)
+        assert kept.stat().st_size > first.size
+    assert len(drawn) == 5 * 84
+
+
+def test_photos_do_without_a_cache_that_can_be_written(tmp_path, monkeypatch, plain):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEWSHOT_PROD_CACHE", str(tmp_path / "file"))
+    np.testing.assert_array_equal(load_synthetic(products_per_category=6, image_size=32).pixels, plain.pixels)
 
 
 def test_sines_are_far_from_rounding_boundaries():

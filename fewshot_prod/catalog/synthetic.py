@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +20,7 @@ from fewshot_prod.catalog.synthetic_dice import Dice
 from fewshot_prod.catalog.synthetic_images import DOMAINS, draw_look
 from fewshot_prod.catalog.synthetic_photos import take_photo
 from fewshot_prod.catalog.synthetic_titles import LANGUAGES, write_title
+from fewshot_prod.storage import cache_folder, write_whole
 
 SMALLEST_CLASS = 5  # products in the last category of a long tail
 _PARENTS = {parent.name: parent for parent in PARENTS}
@@ -50,6 +54,7 @@ def load_synthetic(
 
     Categories share shapes, parts, colours, patterns and backgrounds; only the combination of parts tells them
     apart. Product j of a category depends on (seed, category, j) alone, so each option changes only what it names.
+    Photos are drawn once and kept in :func:`cache_folder`.
 
     Args:
         seed: >= 0; another seed is another shop.
@@ -86,7 +91,7 @@ def load_synthetic(
 
     titles = [None if i in no_title else _title(seed, listing, language) for i, listing in enumerate(listings)]
     shown = [i for i in range(n) if i not in no_image]
-    pixels = _photos(seed, [listings[i] for i in shown], domain, image_size, difficulty)
+    pixels = _kept_photos(seed, [listings[i] for i in shown], domain, image_size, difficulty)
     images, digests = [None] * n, [None] * n
     for row, i in enumerate(shown):
         images[i], digests[i] = row, pixel_digest(Image.fromarray(pixels[row]))
@@ -176,6 +181,27 @@ def _title(seed: int, listing: _Listing, language: str) -> str:
     look = draw_look(Dice(seed, _key(category), listing.product, 0))
     dice = Dice(seed, _key(category), listing.title, 2)
     return write_title(category, _PARENTS[category.parent], look, language, dice)
+
+
+def _kept_photos(seed: int, listings: list[_Listing], domain: str, size: int, difficulty: float) -> np.ndarray:
+    """:func:`_photos`, drawn once for each choice of arguments and each state of the code that draws."""
+    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("synthetic*.py"))]
+    products = [(_key(listing.category), listing.product, listing.photo) for listing in listings]
+    made_of = sha256(b"".join(code) + repr((seed, products, domain, size, difficulty)).encode()).hexdigest()[:20]
+    kept = cache_folder() / "images" / f"synthetic-{size}x{size}-{made_of}.npy"
+    with suppress(OSError, ValueError, EOFError):  # absent, or damaged
+        pixels = np.load(kept)
+        if pixels.shape == (len(listings), size, size, 3):
+            return pixels
+    pixels = _photos(seed, listings, domain, size, difficulty)
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, pixels)
+
+    with suppress(OSError):  # a folder that cannot be written to, or a full disk, costs time alone
+        write_whole(kept, save)
+    return pixels
 
 
 def _photos(seed: int, listings: list[_Listing], domain: str, size: int, difficulty: float) -> np.ndarray:
