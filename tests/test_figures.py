@@ -118,6 +118,17 @@ def test_forest_marks_lie_at_the_means_and_are_filled_only_where_the_interval_le
     assert {"+3.0  1-shot", "−0.2  5-shot", "prototypical − maml"} <= {t.get_text() for t in ax.texts}
 
 
+def test_a_forest_names_once_what_all_are_compared_with():
+    base, others = record(0.6, method="nearest_centroid"), [record(0.7), record(0.5, method="maml")]
+    ax = difference_forest([difference(one, base, mean=0.1, ci95=0.01) for one in others])
+    assert ax.get_xlabel().endswith("from\nnearest centroid")
+    assert [t.get_text() for t in ax.texts if t.get_weight() == "bold"] == ["maml", "prototypical"]
+    ax = difference_forest([difference(others[i], others[1 - i], mean=0.1, ci95=0.01) for i in (0, 1)])
+    assert ax.get_xlabel() == "Paired difference (percentage points)"
+    names = [t.get_text() for t in ax.texts if t.get_weight() == "bold"]
+    assert names == ["maml − prototypical", "prototypical − maml"]
+
+
 def test_forest_numbers_have_two_decimals_where_all_are_small():
     ax = difference_forest([pair(0.0082, 0.001), pair(-0.0002, 0.01, n_shot=5)])
     assert {"+0.82  1-shot", "−0.02  5-shot"} <= {t.get_text() for t in ax.texts}

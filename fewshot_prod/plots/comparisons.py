@@ -19,7 +19,8 @@ SETTING = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot
 
 
 def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
-    """Paired differences in percentage points with their 95 % intervals, under the name of each pair.
+    """Paired differences in percentage points with their 95 % intervals, under the name of each pair; where all are
+    compared with the same, under that of what is.
 
     A filled mark: the interval leaves out zero in every training seed; an open one: it does not. With several seeds
     the mark is their mean and the interval reaches from the lowest to the highest end of theirs.
@@ -40,8 +41,12 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
         raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
     columns = varying(pairs, ("domain", "missing_rate", *COLUMNS))
     lines = []  # (name of the pair or None, setting or None, records)
-    for (name,), members in group_by(pairs, ("difference",)).items():
-        lines += [(part, None, []) for part in _in_lines(name, width)]
+    groups = group_by(pairs, ("difference",))
+    bases = {name.partition(" − ")[2] for (name,) in groups}
+    base = bases.pop() if len(groups) > len(bases) == 1 else None  # what all are compared with is named once
+    for (name,), members in groups.items():
+        parts = [name.removesuffix(f" − {base}")] if base else _in_lines(name, width)
+        lines += [(part, None, []) for part in parts]
         for setting, group in group_by(members, columns).items():
             words = " ".join(v for v in setting if v not in ("", "–")).replace("class words masked", "masked")
             lines.append((None, words, group))
@@ -52,7 +57,7 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
     if "query_distribution" not in columns and pairs[0]["query_distribution"] != "balanced":
         about.append(f"imbalanced queries ({pairs[0]['query_distribution']})")
     about.append(episodes_told(pairs))
-    with drawn_on(ax, width, (0.17 * len(lines) + 0.55) * scale, grid="x") as ax:
+    with drawn_on(ax, width, (0.17 * (len(lines) + bool(base)) + 0.55) * scale, grid="x") as ax:
         size = ax.xaxis.label.get_size()
         ax.axvline(0, color="black", linewidth=0.1 * size)
         for y, (name, setting, group) in enumerate(lines):
@@ -74,7 +79,8 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
         ax.set_ylim(len(lines) - 0.4, -0.6)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel("Paired difference (percentage points)", loc="left")  # it may be longer than the axis
+        told = f" from\n{base}" if base else ""
+        ax.set_xlabel(f"Paired difference (percentage points){told}", loc="left")  # it may be longer than the axis
         set_heading(ax, about)
     return ax
 
