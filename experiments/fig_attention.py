@@ -25,7 +25,7 @@ class Args:
     data: Data = field(default_factory=CatalogArgs)
     """Which catalog and split; it must have titles."""
     recipe: str | None = None
-    """A key of fewshot_prod.recipes.RECIPES with attention fusion; default the shipped encoder, else conv4_gru."""
+    """A key of fewshot_prod.recipes.RECIPES with (unit) attention; default the shipped encoder, else conv4_gru."""
     products: tuple[str, ...] = ()
     """Ids of the products to show; default eight: from most image to most title, and one without a title if any is."""
     runs: Path = Path("runs/encoders")
@@ -38,7 +38,6 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     import numpy as np
 
-    from fewshot_prod.catalog.titles import TitleTokenizer
     from fewshot_prod.checkpoints import encoder_hash
     from fewshot_prod.explore import pools_of, recipe_for
     from fewshot_prod.names import UnknownName
@@ -57,7 +56,7 @@ def main(args: Args) -> int:
     recipe, novel = args.recipe or recipe_for(catalog), split.select(catalog, "novel")
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    if (RECIPES[recipe].fusion or {}).get("kind") != "attention":
+    if (RECIPES[recipe].fusion or {}).get("kind") not in ("attention", "unit_attention"):
         print(f"error: {recipe} has no attention fusion: give --recipe conv4_gru", file=sys.stderr)
         return 2
     ids = novel.frame["product_id"].astype(str).tolist()
@@ -100,9 +99,8 @@ def main(args: Args) -> int:
     pick = [*by_image[np.linspace(0, len(titled) - 1, 7).astype(int)], *np.setdiff1d(range(len(novel)), titled)[:1]]
     if args.products:
         pick = [ids.index(i) for i in args.products]
-    tokenizer = TitleTokenizer.from_json(encoder.config["tokenizer"])
     ax = attention_sheet(
-        [tokenizer.pieces(novel.titles[i] or "") for i in pick],
+        [encoder.tokenizer.pieces(novel.titles[i] or "") for i in pick],
         attention["tokens"][pick].numpy(),
         images=inputs.images[pick].numpy(),
         has_image=inputs.has_image[pick].numpy(),
