@@ -85,6 +85,12 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
                 "resnet12_32_epochs_prototypical",
                 "linear_probe",
             ),
+            Row(
+                "resnet12_32_epochs feat",
+                "resnet12_32_epochs_feat",
+                "feat",
+                against=("resnet12_32_epochs nearest_centroid", "resnet12_32_epochs prototypical"),
+            ),
         ]
     rows += block("conv4")
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
