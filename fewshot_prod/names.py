@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+MOST_LISTED = 60  # the largest table has 54 rows
+
 
 def first_few(names: Sequence[str], n: int = 3) -> str:
     """The first of some names, for a message.
@@ -19,6 +21,8 @@ def first_few(names: Sequence[str], n: int = 3) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for an unknown ``name``: the nearest right one, if any is near, and all that there are.
 
+    Of more than ``MOST_LISTED`` the nearest ones alone, and how many there are.
+
     Example:
         >>> unknown_name("method", "protypical", ["maml", "prototypical"])
         "no method 'protypical': did you mean 'prototypical'? There are maml, prototypical"
@@ -29,7 +33,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     folded = {n.casefold(): n for n in names}
     near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
     hint = f": did you mean {folded[near[0]]!r}?" if near else "."
-    return f"no {kind} {name!r}{hint} There are {', '.join(names)}"
+    told = ", ".join(names)
+    if len(names) > MOST_LISTED:
+        nearest = get_close_matches(str(name).casefold(), folded, n=MOST_LISTED // 3, cutoff=0)
+        told = f"{len(names)}, among them {', '.join(folded[n] for n in nearest)}"
+    return f"no {kind} {name!r}{hint} There are {told}"
 
 
 class UnknownName(ValueError):

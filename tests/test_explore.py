@@ -186,6 +186,15 @@ def test_a_mistyped_name_is_answered_with_the_nearest(typed, meant):
     assert (f"did you mean {meant!r}?" in message) if meant else ("did you mean" not in message)
 
 
+def test_of_many_names_the_nearest_are_told():
+    many = [f"conv4_{i}" for i in range(100)] + ["gru", "gru_masked"]
+    message = unknown_name("recipe", "gru_maskd", many)
+    assert message.startswith(
+        "no recipe 'gru_maskd': did you mean 'gru_masked'? There are 102, among them gru_masked, gru,"
+    )
+    assert message.count(",") == 20
+
+
 def test_all_places_that_take_names_answer_so(pools):
     with pytest.raises(UnknownName, match=r"no method 'mamml': did you mean 'maml'\?"):
         build_method("mamml", pools.prepared, pools.center)
