@@ -65,7 +65,7 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
 
     Args:
         descriptions: whether its categories have any, as grocery's: AM3 mixes them, or the names, into prototypes.
-        more: with those of a ResNet-12 that learned, or went on, for twice as long, or with a contrastive loss.
+        more: with those of a ResNet-12 that learned, or went on, for twice as long, with a contrastive loss, or as FEAT.
     """
     from fewshot_prod.rows import Row
 
@@ -85,13 +85,10 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
                 "resnet12_32_epochs_prototypical",
                 "linear_probe",
             ),
-            Row(
-                "resnet12_32_epochs feat",
-                "resnet12_32_epochs_feat",
-                "feat",
-                against=("resnet12_32_epochs nearest_centroid", "resnet12_32_epochs prototypical"),
-            ),
         ]
+        for start in ("resnet12", "resnet12_32_epochs"):
+            against = f"{start} nearest_centroid", f"{start} prototypical"
+            rows.append(Row(f"{start} feat", f"{start}_feat", "feat", against=against))
     rows += block("conv4")
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
     rows += [
