@@ -65,7 +65,7 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
 
     Args:
         descriptions: whether its categories have any, as grocery's: AM3 mixes them, or the names, into prototypes.
-        more: with those of a ResNet-12 that learned, or went on, for twice as long, with a contrastive loss, or as FEAT.
+        more: with those of a ResNet-12 that learned or went on for twice as long, by a contrastive loss, or as FEAT.
     """
     from fewshot_prod.rows import Row
 
