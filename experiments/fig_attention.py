@@ -38,6 +38,7 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     import numpy as np
 
+    from fewshot_prod.catalog.class_words import class_word_masker
     from fewshot_prod.checkpoints import encoder_hash
     from fewshot_prod.explore import pools_of, recipe_for
     from fewshot_prod.names import UnknownName
@@ -56,8 +57,9 @@ def main(args: Args) -> int:
     recipe, novel = args.recipe or recipe_for(catalog), split.select(catalog, "novel")
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    if (RECIPES[recipe].fusion or {}).get("kind") not in ("attention", "unit_attention"):
-        print(f"error: {recipe} has no attention fusion: give --recipe conv4_gru", file=sys.stderr)
+    attends = (RECIPES[recipe].fusion or {}).get("kind") in ("attention", "unit_attention")
+    if not attends or RECIPES[recipe].attributes:
+        print(f"error: {recipe} has no attention fusion of image and title: give --recipe conv4_gru", file=sys.stderr)
         return 2
     ids = novel.frame["product_id"].astype(str).tolist()
     missing = [i for i in args.products if i not in ids]
@@ -99,8 +101,10 @@ def main(args: Args) -> int:
     pick = [*by_image[np.linspace(0, len(titled) - 1, 7).astype(int)], *np.setdiff1d(range(len(novel)), titled)[:1]]
     if args.products:
         pick = [ids.index(i) for i in args.products]
+    hidden = pools.prepared.facts["masked_classes"]
+    mask = class_word_masker(hidden) if hidden else str
     ax = attention_sheet(
-        [encoder.tokenizer.pieces(novel.titles[i] or "") for i in pick],
+        [encoder.tokenizer.pieces(mask(novel.titles[i])) if novel.titles[i] else [] for i in pick],
         attention["tokens"][pick].numpy(),
         images=inputs.images[pick].numpy(),
         has_image=inputs.has_image[pick].numpy(),

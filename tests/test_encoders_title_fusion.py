@@ -676,7 +676,7 @@ def unit_fusion(**options) -> UnitAttentionFusion:
 
 def test_unit_attention_matches_its_equations_in_loops():
     model, given = unit_fusion(shares={"title": 0.5}, spread=0.3), features()
-    output = model(given, PRESENT)
+    output, weights = model(given, PRESENT), model.weights(given, PRESENT)
     assert output.shape == (4, 13) and model.feature_dim == 13
     for row in range(4):
         there = [name for name in DIMS if PRESENT[name][row]]
@@ -690,6 +690,7 @@ def test_unit_attention_matches_its_equations_in_loops():
         scores = torch.stack([model.score(torch.tanh(query + keys[name]))[0] for name in there])
         a = 0.7 * p / p.sum() + 0.3 * (p * scores.exp()) / (p * scores.exp()).sum()
         weight = dict(zip(there, a, strict=True))
+        torch.testing.assert_close(weights[row], torch.stack([weight.get(n, torch.tensor(0.0)) for n in DIMS]))
         blocks = [10 * weight[n].sqrt() * unit[n] if n in unit else torch.zeros(size) for n, size in DIMS.items()]
         torch.testing.assert_close(output[row], torch.cat(blocks))
 

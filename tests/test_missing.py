@@ -160,7 +160,7 @@ def test_cells_tables_and_figure_of_what_is_missing(catalog, monkeypatch, tmp_pa
     results.write_text("".join(json.dumps(r) + "\n" for r in kept))
     readme = tmp_path / "README.md"
     readme.write_text("")
-    write_tables(results.parent, tmp_path, tmp_path, readme)
+    write_tables(results.parent, tmp_path, tmp_path, (readme,))
     assert (tmp_path / "table2b_missing_x.png").stat().st_size > 10_000
     assert not (tmp_path / "table2b_missing_x_training.png").exists()
     figure = missing_sheet(kept + [r | {"method": "partial_distance"} for r in kept]).figure

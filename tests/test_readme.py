@@ -26,6 +26,7 @@ FIGURES = ROOT / "experiments" / "figures"
 README = ROOT / "README.md"
 DATA_PAGE = ROOT / "data" / "README.md"
 RESULTS_PAGE = ROOT / "experiments" / "RESULTS.md"
+EXPERIMENTS_PAGE = ROOT / "experiments" / "README.md"
 PAGES = [README, RESULTS_PAGE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 
@@ -83,7 +84,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, EXPERIMENTS_PAGE, DATA_PAGE], ids=lambda p: str(p.relative_to(ROOT)))
 def test_linked_and_named_files_exist(page):
     text = page.read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text)
@@ -145,7 +146,7 @@ def test_ci_runs_lint_and_tests_with_the_data_beside_the_checkout(tmp_path):
     assert failed.returncode and "tested" not in failed.stdout
 
 
-COMMAND_PAGES = [README, RESULTS_PAGE, ROOT / "experiments" / "README.md"]
+COMMAND_PAGES = [README, RESULTS_PAGE, EXPERIMENTS_PAGE]
 
 
 def shown_commands(page: Path) -> set[tuple[str, ...]]:
@@ -165,7 +166,7 @@ def told_minutes(page: Path) -> dict[tuple[str, ...], str]:
 
 
 def test_both_pages_tell_the_same_minutes():
-    records, page = (told_minutes(path) for path in (README, ROOT / "experiments" / "README.md"))
+    records, page = (told_minutes(path) for path in (README, EXPERIMENTS_PAGE))
     assert len(records) >= 4
     assert {key: page.get(key) for key in records} == records, "experiments/README.md: take over the README's minutes"
 

@@ -213,13 +213,13 @@ def test_pages_are_written_from_records_and_a_second_time_alike(tmp_path, capsys
         append_record(results / "t.jsonl", record(0.6 + shot / 100, method="maml", n_shot=shot))
         append_record(results / "t.jsonl", record(0.7 + shot / 100, n_shot=shot))
         append_record(results / "fig_t.jsonl", record(0.7, n_shot=shot))
-    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", readme)
+    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", (readme,))
     page = readme.read_text()
     assert "| maml | 61.0 ± 0.2 | 65.0 ± 0.2 |" in page and "old" not in page and "71.0" not in page
     assert "\nbetween\n" in page and page.endswith("No paired differences yet.\n<!-- end -->\n")
     assert "| prototypical | 71.0 ± 0.2 | 75.0 ± 0.2 |" in (tmp_path / "tables" / "t.md").read_text()
     assert (tmp_path / "figures" / "fig_t.png").read_bytes().startswith(b"\x89PNG")
-    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", readme)
+    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", (readme,))
     assert readme.read_text() == page
 
 
@@ -279,7 +279,7 @@ def test_omniglot_s_page_begins_with_the_published_numbers_of_its_split_and_has_
     rows = [{"iteration": k, "score": 0.9 + k / 100} for k in range(3)]
     where = {"catalog": "omniglot", "split": split, "train_seed": 0, "encoder_hash": "a"}
     append_record(results / f"{split}.jsonl", training_history(rows, **where, encoder="conv4", images_seen=100))
-    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", tmp_path / "README.md")
+    pages.write_tables(results, tmp_path / "tables", tmp_path / "figures", (tmp_path / "README.md",))
     table = rows_of((tmp_path / "tables" / f"{split}.md").read_text())
     if split == "omniglot_vinyals":  # published numbers are on this one
         assert table.pop(2)[:5] == ["*Vinyals et al. 2016, table 1*", "*98.1*", "*98.9*", "*93.8*", "*98.5*"]
@@ -291,7 +291,7 @@ def test_results_that_are_only_begun_have_pages(tmp_path):
     """Table 2b before anything is missing; a block for a file that is not there yet."""
     (tmp_path / "README.md").write_text("<!-- published:omniglot_s -->\n<!-- end -->\n<!-- table:t -->\n<!-- end -->\n")
     append_record(tmp_path / "results" / "table2b_missing_s.jsonl", record(0.8, config={"row": "image"}))
-    pages.write_tables(tmp_path / "results", tmp_path / "tables", tmp_path / "figures", tmp_path / "README.md")
+    pages.write_tables(tmp_path / "results", tmp_path / "tables", tmp_path / "figures", (tmp_path / "README.md",))
     assert (tmp_path / "tables" / "table2b_missing_s.md").exists() and not (tmp_path / "figures").exists()
     blocks = pages.generated_blocks(tmp_path / "README.md", tmp_path)
     assert set(blocks.values()) == {"No records yet.\n"} and len(blocks) == 2

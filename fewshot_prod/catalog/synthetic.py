@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fewshot_prod.catalog import synthetic_categories, synthetic_dice, synthetic_images, synthetic_photos
 from fewshot_prod.catalog.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.decoding import pixel_digest
 from fewshot_prod.catalog.groups import near_duplicate_groups
@@ -22,6 +23,7 @@ from fewshot_prod.catalog.synthetic_photos import take_photo
 from fewshot_prod.catalog.synthetic_titles import LANGUAGES, write_title
 from fewshot_prod.storage import cache_folder, write_whole
 
+DRAWING = (synthetic_categories, synthetic_dice, synthetic_images, synthetic_photos)  # what pixels follow from
 SMALLEST_CLASS = 5  # products in the last category of a long tail
 _PARENTS = {parent.name: parent for parent in PARENTS}
 
@@ -185,13 +187,13 @@ def _title(seed: int, listing: _Listing, language: str) -> str:
 
 def _kept_photos(seed: int, listings: list[_Listing], domain: str, size: int, difficulty: float) -> np.ndarray:
     """:func:`_photos`, drawn once for each choice of arguments and each state of the code that draws."""
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("synthetic*.py"))]
+    code = b"".join(Path(module.__file__).read_bytes() for module in DRAWING)
     products = [(_key(listing.category), listing.product, listing.photo) for listing in listings]
-    made_of = sha256(b"".join(code) + repr((seed, products, domain, size, difficulty)).encode()).hexdigest()[:20]
+    made_of = sha256(code + repr((seed, products, domain, size, difficulty)).encode()).hexdigest()[:20]
     kept = cache_folder() / "images" / f"synthetic-{size}x{size}-{made_of}.npy"
     with suppress(OSError, ValueError, EOFError):  # absent, or damaged
         pixels = np.load(kept)
-        if pixels.shape == (len(listings), size, size, 3):
+        if pixels.dtype == np.uint8 and pixels.shape == (len(listings), size, size, 3):
             return pixels
     pixels = _photos(seed, listings, domain, size, difficulty)
 

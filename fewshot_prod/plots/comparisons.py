@@ -19,8 +19,9 @@ SETTING = ("catalog", "split", "n_way", "n_query", "query_distribution", "n_shot
 
 
 def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
-    """Paired differences in percentage points with their 95 % intervals, under the name of each pair; where all are
-    compared with the same, under that of what is.
+    """Paired differences in percentage points with their 95 % intervals, under the name of each pair.
+
+    What all pairs are compared with is named once, at the axis.
 
     A filled mark: the interval leaves out zero in every training seed; an open one: it does not. With several seeds
     the mark is their mean and the interval reaches from the lowest to the highest end of theirs.
@@ -43,7 +44,7 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
     lines = []  # (name of the pair or None, setting or None, records)
     groups = group_by(pairs, ("difference",))
     bases = {name.partition(" − ")[2] for (name,) in groups}
-    base = bases.pop() if len(groups) > len(bases) == 1 else None  # what all are compared with is named once
+    base = next(iter(bases)) if len(bases) == 1 < len(groups) else None
     for (name,), members in groups.items():
         parts = [name.removesuffix(f" − {base}")] if base else _in_lines(name, width)
         lines += [(part, None, []) for part in parts]

@@ -78,10 +78,7 @@ class UnitAttentionFusion(Fusion):
     def forward(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Fuse B products, see :meth:`Fusion.forward`."""
         units, mask = self._units(features, present)
-        shares = mask * mask.new_tensor(self.shares, dtype=torch.float32)
-        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-6)
-        weights = (1 - self.spread) * shares + self.spread * self._weights(units, mask)
-        scale = torch.where(mask, weights, 1.0).sqrt()  # the root of 0 has no finite gradient
+        scale = torch.where(mask, self._weights(units, mask), 1.0).sqrt()  # the root of 0 has no finite gradient
         return self.length * torch.cat([u * scale[:, i, None] for i, u in enumerate(units.values())], dim=1)
 
     @property
@@ -90,7 +87,7 @@ class UnitAttentionFusion(Fusion):
         return tuple((centre.num_features, p) for centre, p in zip(self.centres.values(), self.shares, strict=True))
 
     def weights(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """The attention paid to each modality: (B, M) in the order of ``dims``, sums to 1 over those present."""
+        """What each modality weighs: (B, M) in the order of ``dims``, sums to 1 over those present."""
         return self._weights(*self._units(features, present))
 
     def _units(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -106,7 +103,10 @@ class UnitAttentionFusion(Fusion):
         # a unit vector's entries are small, and tanh would leave their keys as they are
         keys = torch.stack([self.keys[name](self.length * u) for name, u in units.items()], dim=1)  # (B, M, hidden)
         scores = modality_scores(keys, mask, self.query, self.score)
-        return masked_softmax(scores + scores.new_tensor(self.shares).log(), mask)
+        attention = masked_softmax(scores + scores.new_tensor(self.shares).log(), mask)
+        shares = mask * mask.new_tensor(self.shares, dtype=torch.float32)
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-6)
+        return (1 - self.spread) * shares + self.spread * attention
 
 
 class Centre(nn.BatchNorm1d):
