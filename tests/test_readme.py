@@ -84,7 +84,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", [*PAGES, EXPERIMENTS_PAGE, DATA_PAGE], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, EXPERIMENTS_PAGE], ids=lambda p: str(p.relative_to(ROOT)))
 def test_linked_and_named_files_exist(page):
     text = page.read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text)
