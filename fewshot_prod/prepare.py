@@ -148,8 +148,11 @@ def prepare_encoder(
         base_inputs, validation_inputs = inputs(base), inputs(validation)
         # A run that was stopped under other settings must not stand in this one's way.
         unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
-        sample = base_inputs[torch.arange(min(64, len(base)))]
-        facts["precision"] = choose_precision(encoder.train(), sample, fabric, run_dir=unfinished)
+        if start and same_work(start, prepared):
+            facts["precision"] = start.facts["precision"]
+        else:
+            sample = base_inputs[torch.arange(min(64, len(base)))]
+            facts["precision"] = choose_precision(encoder.train(), sample, fabric, run_dir=unfinished)
         chooser = FewShotValidation.fitting(
             validation_inputs, validation.category_ids, validation.groups, inputs(base.take_evenly(1000))
         )
@@ -189,6 +192,16 @@ def prepare_encoder(
             shutil.rmtree(left)
     fabric.barrier()
     return Prepared(encoder.eval(), facts)
+
+
+def same_work(start: Prepared, prepared: Prepared) -> bool:
+    """Whether training ``start`` ran the same network on inputs of the same kind, so that its precision is as fast."""
+
+    def work(one: Prepared) -> list[Any]:
+        parts = [one.encoder.config.get(part) for part in ("image", "title", "fusion", "attributes")]
+        return [*parts, list(one.facts["image_size"] or ()), "image_features" in one.facts]
+
+    return start.facts["stage"] != "none" and work(start) == work(prepared)
 
 
 def runs_folder(name: str, catalog: Catalog, split: Split, seed: int, runs: Path) -> Path:

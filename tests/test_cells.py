@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from fewshot_prod import prepare
 from fewshot_prod.base_novel import BASE_NOVEL, hold_out_base
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.cells import episode_samplers, measure_table
@@ -271,6 +272,22 @@ def test_an_encoder_is_reused_until_its_settings_change(measured, catalog):
     changed = prepare_encoder("conv4", catalog, split, 0, measured, {"pretrain": {"epochs": 2}}, lines.append)
     assert "its settings or data have changed" in lines[0]
     assert encoder_hash(changed.encoder) != encoder_hash(again.encoder)
+
+
+def test_what_goes_on_from_an_encoder_trains_in_its_precision(catalog, tmp_path, monkeypatch):
+    """It is the same network, trained now or read again; with titles beside it is another, and timed."""
+    timed = []
+    monkeypatch.setattr(prepare, "choose_precision", lambda one, *a, **k: timed.append(one.modality) or "bf16-mixed")
+    split = default_split(catalog)
+    few = replace(split, base=split.base[:3], validation=())
+    for recipe, expected in [
+        ("conv4_prototypical", ["image"]),
+        ("conv4_continued", []),
+        ("conv4_gru", ["image+title"]),
+    ]:
+        prepared = prepare_encoder(recipe, catalog, few, 0, tmp_path, SMOKE, lambda line: None)
+        assert timed == expected and prepared.facts["precision"] == "bf16-mixed"
+        timed.clear()
 
 
 def test_episodes_of_training_are_of_the_classes_that_there_are(catalog, tmp_path):
