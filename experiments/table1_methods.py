@@ -86,9 +86,8 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
                 "linear_probe",
             ),
         ]
-        for start in ("resnet12", "resnet12_32_epochs"):
-            against = f"{start} nearest_centroid", f"{start} prototypical"
-            rows.append(Row(f"{start} feat", f"{start}_feat", "feat", against=against))
+        against = "resnet12_32_epochs nearest_centroid", "resnet12_32_epochs prototypical"
+        rows.append(Row("resnet12_32_epochs feat", "resnet12_32_epochs_feat", "feat", against=against))
     rows += block("conv4")
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
     rows += [

@@ -134,6 +134,7 @@ def test_smoke_of_the_attention_figure(tmp_path):
     for wrong, answer in (
         (["--products", "nobody"], "nobody: no novel product"),
         (["--recipe", "conv4"], "conv4 has no attention fusion"),
+        (["--recipe", "conv4_gru_attention_attributes"], "has no attention fusion of image and title"),
     ):
         refused = run("fig_attention.py", "--smoke", *wrong, cwd=tmp_path)
         assert refused.returncode == 2 and answer in refused.stderr
