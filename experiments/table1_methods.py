@@ -36,17 +36,18 @@ class Args:
     """How much is measured."""
 
 
-def block(encoder: str, *, adapting: bool = True) -> list[Row]:
+def block(encoder: str, *, adapting: bool = True, against: tuple[str, ...] = ()) -> list[Row]:
     """Every method on one encoder: what continues training shows as many products as its control.
 
     Args:
         adapting: with methods that change the encoder, seconds an episode, and many more with all classes at once.
+        against: rows that nearest centroid is compared with.
     """
     from fewshot_prod.rows import Row
 
     base, control = f"{encoder} nearest_centroid", f"{encoder}_continued nearest_centroid"
     rows = [
-        Row(base, encoder, "nearest_centroid"),
+        Row(base, encoder, "nearest_centroid", against=against),
         *(Row(f"{encoder} {method}", encoder, method, {}, (base,)) for method in ("linear_probe", "finetune_head")),
         Row(control, f"{encoder}_continued", "nearest_centroid", {}, (base,)),
         Row(f"{encoder} prototypical", f"{encoder}_prototypical", "prototypical", {}, (base, control)),
@@ -113,10 +114,7 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
         fused = f"resnet12_gru nearest_centroid{masked}"
         rows.append(Row(fused, f"resnet12_gru{masked}", "nearest_centroid", against=(image, title, concat)))
     rows += block("conv4_gru")
-    base = "conv4_gru_masked nearest_centroid"
-    rows.append(Row(base, "conv4_gru_masked", "nearest_centroid", against=("conv4 nearest_centroid",)))
-    for method in ("linear_probe", "finetune_head"):
-        rows.append(Row(f"conv4_gru_masked {method}", "conv4_gru_masked", method, against=(base,)))
+    rows += block("conv4_gru_masked", against=("conv4 nearest_centroid",))
     return rows
 
 

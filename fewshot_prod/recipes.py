@@ -309,7 +309,7 @@ def table2() -> dict[str, Recipe]:
 
 RECIPES: dict[str, Recipe] = STARTS | omniglot() | table2()
 RECIPES["resnet12_32_epochs"] = STARTS["resnet12_32_epochs"] = twice(resnet12, "epochs")
-for start in ("conv4", "resnet12", "resnet12_32_epochs", "lite0_tuned", "conv4_gru"):
+for start in ("conv4", "resnet12", "resnet12_32_epochs", "lite0_tuned", "conv4_gru", "conv4_gru_masked"):
     RECIPES |= continued(start)
 # On fashion's validation classes ResNet-12 still gains from more episodes: 84.4 against 83.7 % 5-way at one shot, 82.0
 # against 81.2 % on all of them at five (training seed 0). As many with augmentation do not (83.6, 81.3 %).
