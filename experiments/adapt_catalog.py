@@ -96,9 +96,8 @@ def main(args: Args) -> int:
     from fewshot_prod.adapt import categorise
     from fewshot_prod.catalog import CatalogError
     from fewshot_prod.catalog.summary import problems_table, summary
-    from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.explore import recipe_for
-    from fewshot_prod.prepare import Prepared, columns_read, prepare_encoder, runs_folder
+    from fewshot_prod.prepare import columns_read, load_encoder, prepare_encoder, runs_folder
     from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.splits import pretraining_split
 
@@ -112,7 +111,7 @@ def main(args: Args) -> int:
     if args.checkpoint and args.root:
         raise CatalogError("--checkpoint is an encoder that was pretrained already: leave --root out, or --checkpoint")
     if args.checkpoint:
-        prepared = Prepared(*load_checkpoint(args.checkpoint))
+        prepared = load_encoder(args.checkpoint)
         encoder = prepared.encoder
     else:
         tables["pretraining"] = catalog = catalog_to_learn_from(args)

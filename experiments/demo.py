@@ -26,7 +26,7 @@ class Args:
     """Pretrain on the synthetic catalog's base classes and adapt to its novel ones at 1, 5 and 10 shots."""
 
     cells: Measure = field(
-        default_factory=lambda: MeasureArgs(episodes=2_000, episodes_adapting=40, runs=Path("runs/demo"))
+        default_factory=lambda: MeasureArgs(episodes=2_000, episodes_adapting=20, runs=Path("runs/demo"))
     )
     """How much is measured."""
 

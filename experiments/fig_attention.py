@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot_prod.arguments import CatalogArgs, Data, run_script
+from fewshot_prod.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ def main(args: Args) -> int:
     """Run it; see the top of this file."""
     import numpy as np
 
+    from fewshot_prod.catalog import CatalogError
     from fewshot_prod.catalog.class_words import class_word_masker
     from fewshot_prod.checkpoints import encoder_hash
+    from fewshot_prod.encoders.fusion import FUSIONS
     from fewshot_prod.explore import pools_of, recipe_for
     from fewshot_prod.names import UnknownName
     from fewshot_prod.pages import fingerprint
@@ -50,22 +53,19 @@ def main(args: Args) -> int:
 
     catalog, split = args.data.load()
     if split.select(catalog, "novel").frame["title"].isna().all():
-        print(f"error: no novel product of {catalog.name!r} has a title to attend to: choose another", file=sys.stderr)
-        return 2
+        raise CatalogError(f"no novel product of {catalog.name!r} has a title to attend to: choose another")
     if args.smoke:
         catalog = catalog.take_groups(6)
     recipe, novel = args.recipe or recipe_for(catalog), split.select(catalog, "novel")
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    attends = (RECIPES[recipe].fusion or {}).get("kind") in ("attention", "unit_attention")
-    if not attends or RECIPES[recipe].attributes:
-        print(f"error: {recipe} has no attention fusion of image and title: give --recipe conv4_gru", file=sys.stderr)
-        return 2
+    fusion = RECIPES[recipe].fusion
+    if fusion is None or not FUSIONS[fusion["kind"]].attends or RECIPES[recipe].attributes:
+        raise UsageError(f"--recipe {recipe} has no attention fusion of image and title: give conv4_gru")
     ids = novel.frame["product_id"].astype(str).tolist()
-    missing = [i for i in args.products if i not in ids]
-    if missing:
-        print(f"error: {', '.join(missing)}: no novel product with such an id", file=sys.stderr)
-        return 2
+    for product in args.products:
+        if product not in ids:
+            raise UnknownName("novel product", product, ids)
     pools = pools_of(catalog, split, args.recipe, args.runs)
     encoder, inputs = pools.prepared.encoder, pools.inputs()
     attention = encoder.attention(inputs)

@@ -18,6 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
+from fewshot_prod.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
     for entry in grid:
         name, equals, values = entry.partition("=")
         if not equals or not values:
-            raise SystemExit(f"--grid {entry!r}: write an option and its values as in l2=0.01,0.1,1")
+            raise UsageError(f"--grid {entry!r}: write an option and its values as in l2=0.01,0.1,1")
         options.append([(name, value) for value in values.split(",")])
     named = {" ".join(f"{name}={value}" for name, value in chosen): chosen for chosen in product(*options)}
     return {key or "defaults": {name: plain(value) for name, value in chosen} for key, chosen in named.items()}

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fewshot_prod.arguments import CatalogArgs, Data, Measure, MeasureArgs, run_script
+from fewshot_prod.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_prod.rows import Row
@@ -64,8 +65,7 @@ def main(args: Args) -> int:
     from fewshot_prod.tables import missing_table
 
     if not all(0 < rate <= 1 for rate in args.rates):
-        print(f"error: --rates {args.rates}: shares of products, above 0 and at most 1", file=sys.stderr)
-        return 2
+        raise UsageError(f"--rates {args.rates}: give shares of products, above 0 and at most 1")
     if args.image not in FUSED_STARTS:
         raise UnknownName("image encoder for fusions", args.image, FUSED_STARTS)
     catalog, split = args.data.load()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fewshot_prod.arguments import CatalogArgs, Measure, MeasureArgs, run_script
+from fewshot_prod.arguments import CatalogArgs, Measure, MeasureArgs, SourceArgs, run_script
 
 if TYPE_CHECKING:
     from fewshot_prod.rows import Row
@@ -75,7 +75,7 @@ def main(args: Args) -> int:
     from fewshot_prod.settings import Setting
     from fewshot_prod.splits import PARTS
 
-    catalog, split = CatalogArgs("omniglot", args.root, split=args.split, strict=args.strict).read()
+    catalog, split = CatalogArgs(SourceArgs("omniglot", args.root, strict=args.strict), args.split).read()
     if args.cells.smoke:
         split = replace(split, **{part: getattr(split, part)[:80] for part in PARTS})
     split.check_names(catalog)

@@ -18,7 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fewshot_prod.arguments import Columns, Source, run_script
+from fewshot_prod.arguments import CatalogSource, SourceArgs, run_script
+from fewshot_prod.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,8 @@ class Args:
 
     recipe: str = "conv4_gru"
     """A key of fewshot_prod.recipes.RECIPES that is pretrained. All its parts are trained together, from the start."""
-    catalog: Source = "synthetic"
+    source: CatalogSource = field(default_factory=SourceArgs)
     """Which catalog."""
-    root: Path | None = None
-    """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
-    columns: Columns = field(default_factory=Columns)
-    """Names of a table's columns."""
-    strict: bool = False
-    """Stop at the first bad row instead of leaving bad rows out and reporting them."""
     part: Literal["validation", "test"] = "test"
     """What to measure on: validation while options are being chosen, test once they are."""
     refit: bool = False
@@ -65,7 +60,6 @@ def main(args: Args) -> int:
     import torch
     from safetensors.torch import save_file
 
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.checkpoints import save_checkpoint
     from fewshot_prod.classification import (
@@ -76,8 +70,16 @@ def main(args: Args) -> int:
     )
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
+    from fewshot_prod.names import UnknownName
     from fewshot_prod.plots import confusion_matrix, save_figure
-    from fewshot_prod.prepare import lacking_words, refuse_unreadable, untrained
+    from fewshot_prod.prepare import (
+        UNTRAINED,
+        fitting_options,
+        lacking_words,
+        refuse_unreadable,
+        stage_options,
+        untrained,
+    )
     from fewshot_prod.pretrain import pretrain
     from fewshot_prod.provenance import commit, device_name, versions
     from fewshot_prod.recipes import RECIPES
@@ -86,23 +88,20 @@ def main(args: Args) -> int:
 
     recipe = RECIPES.get(args.recipe)
     if recipe is None or recipe.stage != "pretrain":
-        pretrained = ", ".join(name for name, r in RECIPES.items() if r.stage == "pretrain")
-        print(f"error: --recipe {args.recipe}: give a recipe that is pretrained: {pretrained}", file=sys.stderr)
-        return 2
+        pretrained = [name for name, other in RECIPES.items() if other.stage == "pretrain"]
+        raise UnknownName("recipe that is pretrained", args.recipe, pretrained)
     if args.refit and args.part == "validation":
-        print("error: --refit trains on the validation part: measure on --part test", file=sys.stderr)
-        return 2
-    few = {"products_per_category": 12} if args.smoke and args.catalog == "synthetic" else {}
-    catalog = load_catalog(args.catalog, args.root, strict=args.strict, **args.columns.options(), **few)
+        raise UsageError("--refit trains on the validation part: measure on --part test")
+    few = {"products_per_category": 12} if args.smoke and args.source.catalog == "synthetic" else {}
+    catalog = args.source.load(**few)
     refuse_unreadable(args.recipe, catalog)
     print(summary(catalog))
     runs, results = args.runs, args.results
     given = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     if args.smoke:
         catalog, runs, results, given = catalog.take_groups(12), Path("runs/smoke"), Path("runs/smoke"), {"epochs": 1}
-    options = recipe.options | recipe.catalog_options.get(catalog.name, {})
-    options |= {"head": args.head, "class_balanced": args.class_balanced}
-    options |= {name: value for name, value in given.items() if value is not None} | {"frozen": ()}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen |= {"head": args.head, "class_balanced": args.class_balanced, "frozen": ()}
 
     part, split = classifier_parts(catalog, args.seed, args.part)
     learned = part != "test" if args.refit else part == "train"
@@ -115,17 +114,16 @@ def main(args: Args) -> int:
     if blind := lacking_words(recipe, catalog):
         print(blind)
 
+    options = fitting_options(recipe, train, stage_options(recipe, catalog, {"pretrain": chosen}))
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)
     inputs = prepared.inputs(train)
-    options["batch_size"] = min(options["batch_size"], len(train))  # a small catalog is one batch
     hashed = json.dumps([options, train.fingerprint], sort_keys=True)
     name = f"seed{args.seed}-{sha256(hashed.encode()).hexdigest()[:8]}"  # other options, another folder
     folder = runs / catalog.name / split / args.recipe / name
     sample = inputs[torch.arange(min(64, len(train)))]
     fabric = launch_fabric()
     precision = choose_precision(prepared.encoder.train(), sample, fabric, run_dir=folder)
-    known = np.flatnonzero(np.isin(catalog.categories, train.categories))
     trained = pretrain(
         prepared.encoder,
         inputs,
@@ -139,22 +137,33 @@ def main(args: Args) -> int:
         return 0
 
     logits = np.full((len(measured), len(catalog.categories)), -np.inf)  # a category without training is never guessed
-    logits[:, known] = embed(trained.classifier, prepared.inputs(measured), precision=precision).numpy()
-    truth = np.searchsorted(catalog.categories, measured.frame["category"].to_numpy(str))
+    logits[:, np.unique(catalog.category_ids[learned])] = embed(
+        trained.classifier, prepared.inputs(measured), precision=precision
+    ).numpy()
+    truth = catalog.category_ids[part == args.part]
     parents = [category_parents(catalog).get(name) for name in catalog.categories]
     scores = classification_scores(np.nan_to_num(logits, neginf=-1e9), truth, parents)
-    facts = {**prepared.facts, "precision": precision}
-    told = options | ({"refit": True} if args.refit else {})
-    facts |= {"categories": list(train.categories), "options": told, "seed": args.seed}
+    told = {
+        "precision": precision,
+        "categories": list(train.categories),
+        "options": options | ({"refit": True} if args.refit else {}),
+        "seed": args.seed,
+    }
+    pretrained_on = [*prepared.encoder.pretrained_on, f"{catalog.name}, part {args.part} held out"]
+    facts = {
+        **prepared.facts,
+        **UNTRAINED,
+        "stage": "pretrain",
+        "training": {"recipe": args.recipe, **told, "base": train.fingerprint},
+        "seen": {"catalog": catalog.name, "base": list(train.categories), "validation": []},
+        "precision": precision,
+        "train_seconds": trained.seconds,
+        "images_seen": trained.images_seen,
+        "pretrained_on": ", ".join(pretrained_on),
+    }
     save_checkpoint(folder / "encoder", trained.encoder, facts)
     save_file({k: v.contiguous() for k, v in trained.classifier.head.state_dict().items()}, folder / "head.safetensors")
-    report = category_report(
-        logits.argmax(1),
-        truth,
-        np.searchsorted(catalog.categories, train.frame["category"]),
-        catalog.categories,
-        parents,
-    )
+    report = category_report(logits.argmax(1), truth, catalog.category_ids[learned], catalog.categories, parents)
     report.to_csv(folder / "categories.csv", index=False)
     counts = np.zeros((len(parents), len(parents)), np.int64)
     np.add.at(counts, (truth, logits.argmax(1)), 1)
@@ -177,7 +186,7 @@ def main(args: Args) -> int:
         "n_categories": len(catalog.categories),
         "n_products": len(measured),
         "n_train": len(train),
-        "config": {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion, **facts},
+        "config": {"image": recipe.image, "title": recipe.title, "fusion": recipe.fusion, **prepared.facts, **told},
         "catalog_fingerprint": catalog.fingerprint,
         "result_version": RESULT_VERSION,
         **{name: None if np.isnan(value) else value for name, value in scores.items()},

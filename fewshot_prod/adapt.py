@@ -11,7 +11,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.features import embed
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import build_method
-from fewshot_prod.prepare import Prepared, columns_read
+from fewshot_prod.prepare import Prepared, columns_read, has_mirror_images
 
 METHODS = ("nearest_centroid", "partial_distance", "linear_probe", "finetune_head")  # inductive, on features alone
 
@@ -22,7 +22,7 @@ def categorise(
     """The category of every item, its probability, and the runner-up; each item for itself, whatever the others are.
 
     Args:
-        prepared: an encoder, as :func:`prepare_encoder` or ``Prepared(*load_checkpoint(folder))`` gives it.
+        prepared: an encoder, as :func:`prepare_encoder` or :func:`load_encoder` gives it.
         support: a few labelled products of each category. An item gets one of these categories and no other.
         items: their categories are not looked at; see :func:`load_catalog` with ``labelled=False``.
         method: "nearest_centroid", "partial_distance", "linear_probe" or "finetune_head".
@@ -39,13 +39,13 @@ def categorise(
 
     Example:
         >>> from fewshot_prod.catalog import load_catalog
-        >>> from fewshot_prod.checkpoints import load_checkpoint
+        >>> from fewshot_prod.prepare import load_encoder
         >>> from fewshot_prod.splits import default_split
         >>> catalog = load_catalog("synthetic", products_per_category=8)
         >>> new = default_split(catalog).select(catalog, "novel")
         >>> support = new.take_groups(5)
         >>> items = new.take(~new.frame["product_id"].isin(support.frame["product_id"]).to_numpy())
-        >>> encoder = Prepared(*load_checkpoint("data/checkpoints/synthetic_conv4_gru_prototypical"))
+        >>> encoder = load_encoder("data/checkpoints/synthetic_conv4_gru_prototypical")
         >>> found = categorise(encoder, support, items)
         >>> len(found), bool((found["category"] == items.frame["category"]).mean() > 0.5)
         (60, True)
@@ -63,7 +63,8 @@ def categorise(
         raise CatalogError(f"the encoder reads only {' and '.join(reads)}, and no item has that")
 
     def features(part: Catalog) -> torch.Tensor:
-        return embed(prepared.encoder, prepared.inputs(part), precision=prepared.facts["precision"])
+        options = {"flip": has_mirror_images(part), "precision": prepared.facts["precision"]}
+        return embed(prepared.encoder, prepared.inputs(part), **options)
 
     pool = torch.cat([features(support), features(items.take(seen))])
     episode = EpisodeBatch(

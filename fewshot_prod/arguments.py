@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from fewshot_prod.errors import MissingPackage, UsageError
+
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
     from fewshot_prod.rows import Row
@@ -49,8 +51,8 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class CatalogArgs:
-    """Which catalog, and how its categories are dealt into base, validation and novel ones."""
+class SourceArgs:
+    """Which catalog, and how it is read."""
 
     catalog: Source = "synthetic"
     """Which catalog."""
@@ -58,17 +60,34 @@ class CatalogArgs:
     """Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME."""
     columns: Columns = field(default_factory=Columns)
     """Names of a table's columns."""
-    split: str | None = None
-    """A name in data/splits/ or a path; default the catalog's own."""
     strict: bool = False
     """Stop at the first bad row instead of leaving bad rows out and reporting them."""
+
+    def load(self, **options: Any) -> Catalog:
+        """The catalog; ``options`` of its loader beside those given here."""
+        from fewshot_prod.catalog import load_catalog
+
+        return load_catalog(self.catalog, self.root, strict=self.strict, **self.columns.options(), **options)
+
+
+CatalogSource = Annotated[SourceArgs, tyro.conf.arg(name="")]  # as a field: --catalog, --root, ... without a prefix
+
+
+@dataclass(frozen=True)
+class CatalogArgs:
+    """Which catalog, and how its categories are dealt into base, validation and novel ones."""
+
+    source: CatalogSource = field(default_factory=SourceArgs)
+    """Which catalog."""
+    split: str | None = None
+    """A name in data/splits/ or a path; default the catalog's own."""
 
     def load(self) -> tuple[Catalog, Split]:
         """The catalog and its split; how many of its categories the split does not name is printed.
 
         Raises:
             CatalogError: if either cannot be read, or they do not fit: the split names a category that the catalog does
-                not have, or deals a parent to two sides where its rule says not to.
+                not have, or deals a parent to two sides where it says not to.
         """
         from fewshot_prod.names import first_few
 
@@ -82,22 +101,21 @@ class CatalogArgs:
 
     def read(self) -> tuple[Catalog, Split]:
         """Both as they are; Omniglot with rotations as further classes, as its published numbers have it."""
-        from fewshot_prod.catalog import data_folder, load_catalog
+        from fewshot_prod.catalog import data_folder
         from fewshot_prod.splits import default_split, read_split, with_rotations
 
-        turned = self.catalog == "omniglot"
-        options = {"rotations": True} if turned else self.columns.options()
-        catalog = load_catalog(self.catalog, self.root, strict=self.strict, **options)
+        turned = self.source.catalog == "omniglot"
+        catalog = self.source.load(**({"rotations": True} if turned else {}))
         if self.split:
             split = read_split(self.split)
         else:
             split = default_split(catalog)
-            if self.catalog == "table":  # results and encoders of two tables lie apart
-                split = replace(split, name=f"{table_name(self.root or data_folder('table'))}_random")
+            if catalog.name == "table":  # results and encoders of two tables lie apart
+                split = replace(split, name=f"{table_name(self.source.root or data_folder('table'))}_random")
         return catalog, with_rotations(split) if turned else split
 
 
-Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]  # as a field of Args: --catalog, --root, ... without a prefix
+Data = Annotated[CatalogArgs, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -181,15 +199,13 @@ Measure = Annotated[MeasureArgs, tyro.conf.arg(name="")]
 
 
 def check_seeds(args: Any) -> None:
-    """Raise CatalogError naming the option if a seed in these arguments is negative."""
-    from fewshot_prod.catalog import CatalogError
-
+    """Raise UsageError naming the option if a seed in these arguments is negative."""
     for name, value in vars(args).items():
         if is_dataclass(value):
             check_seeds(value)
         for seed in {"seed": (value,), "seeds": value}.get(name, ()):
             if seed < 0:
-                raise CatalogError(f"--{name} {seed}: give 0 or more")
+                raise UsageError(f"--{name} {seed}: give 0 or more")
 
 
 def table_name(path: Path) -> str:
@@ -205,48 +221,51 @@ def check_output(path: Path, keep: Sequence[Path | None] = ()) -> None:
         keep: files and folders of files that are read, and must not be written.
 
     Raises:
-        CatalogError: if the path is one of those, or a folder's, or its folder cannot be made or written into.
+        UsageError: if the path is one of those, or a folder's, or its folder cannot be made or written into.
     """
-    from fewshot_prod.catalog import CatalogError
-
     inputs = {kept.resolve() for kept in keep if kept}
     if path.resolve() in inputs or (path.is_file() and path.resolve().parent in inputs):
-        raise CatalogError(f"{path} is read here and would be overwritten: give another file to write")
+        raise UsageError(f"{path} is read here and would be overwritten: give another file to write")
     if path.is_dir():
-        raise CatalogError(f"{path} is a folder: give the file to write, such as {path / 'predictions.csv'}")
+        raise UsageError(f"{path} is a folder: give the file to write, such as {path / 'predictions.csv'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CatalogError(f"{path} cannot be written: {error.strerror}: {error.filename}") from None
+        raise UsageError(f"{path} cannot be written: {error.strerror}: {error.filename}") from None
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise CatalogError(f"{path} cannot be written: no permission")
+        raise UsageError(f"{path} cannot be written: no permission")
 
 
 def run_script(main: Callable[[Any], int], arguments: type, description: str) -> int:
-    """Run an experiment script: parse its ``Args``; what was given wrongly is answered by one line, no traceback.
-
-    Returns:
-        The exit code: ``main``'s; 2 for bad input; 130 when interrupted.
-    """
+    """Run an experiment script: parse its ``Args`` and see how it ends, see :func:`answered`."""
     args = tyro.cli(arguments, description=description.replace("``", "`"))
-    try:
+
+    def checked() -> int:
         check_seeds(args)
         return main(args)
+
+    return answered(checked)
+
+
+def answered(run: Callable[[], int]) -> int:
+    """Run a command; what was given wrongly is answered by one line, no traceback.
+
+    Returns:
+        The exit code: ``run``'s; 2 for bad input, or where a package is missing; 130 when interrupted.
+    """
+    try:
+        return run()
     except KeyboardInterrupt:
         print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
-    except ImportError as error:
-        if error.__cause__ is None:  # else it is an optional package's, told with its remedy
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         from fewshot_prod.catalog import CatalogError
         from fewshot_prod.checkpoints import CheckpointError
         from fewshot_prod.names import UnknownName
         from fewshot_prod.results import ResultsError
 
-        if not isinstance(error, (CatalogError, CheckpointError, FileNotFoundError, ResultsError, UnknownName)):
+        bad_input = (CatalogError, CheckpointError, FileNotFoundError, ResultsError, UnknownName, UsageError)
+        if not isinstance(error, (MissingPackage, *bad_input)):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2

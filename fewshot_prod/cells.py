@@ -15,6 +15,7 @@ from fewshot_prod.checkpoints import encoder_hash
 from fewshot_prod.comparisons import compare
 from fewshot_prod.episode_accuracy import save_episode_accuracy
 from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.errors import UsageError
 from fewshot_prod.evaluation import evaluate, mean_ci95
 from fewshot_prod.methods import METHODS
 from fewshot_prod.pools import Pools, hyperparameters
@@ -70,14 +71,14 @@ def measure_table(
     Raises:
         UnknownName: for a row with an unknown recipe, method or option, before anything is trained.
         ResultsError: if ``results`` holds one of the rows over more episodes, likewise.
-        ValueError: for "base+novel" beside other ways, or fewer than two episodes, likewise.
+        UsageError: for "base+novel" beside other ways, or fewer than two episodes, likewise.
         CatalogError: if every row reads what no product has, or no setting is possible, likewise.
     """
     for row in rows:
         check_row(row)
     with_base = any(setting.n_way == BASE_NOVEL for setting in settings)
     if with_base and not all(setting.n_way == BASE_NOVEL for setting in settings):
-        raise ValueError(
+        raise UsageError(
             f"n_way={BASE_NOVEL!r} beside other ways: measure them apart, base products are held out for it"
         )
     rows = readable_rows(rows, catalog, report)
@@ -89,7 +90,7 @@ def measure_table(
     asked_for = {r.name: episodes[METHODS[r.method].needs] for r in rows}
     refuse_fewer_episodes(results, earlier, place, asked_for)
     if (fewest := min(asked_for.values())) < 2:
-        raise ValueError(f"{fewest} episodes (--episodes, --episodes-adapting): an interval needs at least two")
+        raise UsageError(f"{fewest} episodes (--episodes, --episodes-adapting): an interval needs at least two")
     done = {cell_key(r): r for r in earlier}
     episodes_folder = runs / "episode_accuracy"
     failures: list[str] = []
@@ -144,7 +145,9 @@ def measure_table(
                     continue
                 try:
                     sampler = samplers[setting]
-                    record, accuracy = measure_cell(planned, method, pool, setting, sampler, heartbeat(where, report))
+                    record, accuracy = measure_cell(
+                        planned, row, method, pool, setting, sampler, heartbeat(where, report)
+                    )
                     whole = None if setting.n_way == BASE_NOVEL else sampler.n_way * sampler.n_query
                     save_episode_accuracy(episodes_folder, key, accuracy, whole)
                     append_record(results, record)
@@ -153,7 +156,7 @@ def measure_table(
                     continue
                 cells[row.name, setting] = done[key] = record
                 measured_now += 1
-                left = (time.perf_counter() - started) / count * (total - count) / 60
+                left = (time.perf_counter() - started) / measured_now * (total - count) / 60
                 report(
                     f"{where}: {100 * record['accuracy']:.2f} ± {100 * record['ci95']:.2f} %"
                     f"  ({record['eval_seconds']:.1f} s, about {left:.0f} min left)"
@@ -251,16 +254,17 @@ def history_record(recipe: str, pool: Pools, seed: int) -> Record:
 
 def measure_cell(
     planned: Record,
+    row: Row,
     method: Any,
     pool: Pools,
     setting: Setting,
     sampler: EpisodeSampler | BaseNovelSampler,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Record, np.ndarray]:
-    """The record of a ``planned`` cell, and its accuracies by episode, float64 (n,)."""
+    """The record of a ``planned`` cell, and its accuracies by episode, float64 (n,); ``method`` is the row's, built."""
     more: dict[str, Any] = {}
     if setting.calibrated:
-        method = pool.calibrated(method, setting, planned["episode_seed"])
+        method = pool.calibrated(method, row, setting, planned["episode_seed"])
         more["base_penalty"] = method.penalty
     shown = pool.without(setting.missing, sampler) if setting.missing else (pool.of(method), sampler)
     scores = evaluate(method, *shown, planned["n_episodes"], progress=progress)

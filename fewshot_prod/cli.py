@@ -20,58 +20,47 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fewshot_prod.arguments import CatalogArgs, Columns, Data, Source
+from fewshot_prod.arguments import CatalogArgs, CatalogSource, Data, SourceArgs, answered
+from fewshot_prod.errors import UsageError
+
+TABLE = SourceArgs("table")
 
 
-def show_catalog(
-    catalog: Source = "table", root: Path | None = None, strict: bool = False, columns: Columns = Columns()
-) -> None:
+def show_catalog(source: CatalogSource = TABLE) -> None:
     """What a catalog holds, and every row that had to be left out with its reason.
 
     Args:
-        catalog: Which source.
-        root: Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME.
-        strict: Stop at the first bad row.
-        columns: Names of a table's columns.
+        source: Which catalog.
     """
-    from fewshot_prod.catalog import load_catalog
     from fewshot_prod.catalog.summary import summary
 
-    print(summary(load_catalog(catalog, root, strict=strict, **columns.options()), examples=None))
+    print(summary(source.load(), examples=None))
 
 
 def make_split(
     out: Annotated[Path, tyro.conf.Positional],
     kind: Literal["random", "tail", "parent"] = "random",
-    catalog: Source = "table",
-    root: Path | None = None,
+    source: CatalogSource = TABLE,
     novel: int = 20,
     validation: int = 10,
     min_groups: int = 20,
     seed: int = 0,
-    strict: bool = False,
-    columns: Columns = Columns(),
 ) -> None:
     """Deal a catalog's categories into base, validation and novel ones, and write them down as JSON.
 
     Args:
         out: The file to write.
         kind: random; tail (the smallest are novel); parent (whole parents held out).
-        catalog: Which source.
-        root: Its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME.
+        source: Which catalog.
         novel: Novel categories.
         validation: Validation categories.
         min_groups: Categories with fewer different products take no part.
         seed: Of the shuffle.
-        strict: Stop at the first bad row.
-        columns: Names of a table's columns.
     """
     from fewshot_prod import splits
-    from fewshot_prod.catalog import load_catalog
 
     deal = {"random": splits.random_split, "tail": splits.tail_split, "parent": splits.parent_split}[kind]
-    products = load_catalog(catalog, root, strict=strict, **columns.options())
-    split = deal(products, seed, novel, validation, min_groups)
+    split = deal(source.load(), seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
     if len(split.novel) < novel or len(split.validation) < validation:
@@ -105,17 +94,20 @@ def evaluate_checkpoint(
         episode_seed: Other seeds draw other episodes.
     """
     from fewshot_prod.cells import heartbeat
-    from fewshot_prod.checkpoints import load_checkpoint
     from fewshot_prod.evaluation import evaluate, mean_ci95
     from fewshot_prod.pools import Pools
-    from fewshot_prod.prepare import Prepared, lacking_words
+    from fewshot_prod.prepare import lacking_words, load_encoder
     from fewshot_prod.settings import Setting, episode_sampler
 
     if min(episodes, episodes_adapting) < 2:
-        raise ValueError(f"{min(episodes, episodes_adapting)} episodes: an interval needs at least two")
+        raise UsageError(f"{min(episodes, episodes_adapting)} episodes: an interval needs at least two")
+    prepared = load_encoder(checkpoint)
     catalog, split = data.load()
-    pools = Pools(Prepared(*load_checkpoint(checkpoint)), catalog, split)
-    built = pools.build(method, **({"parts": adapt} if adapt else {}))
+    pools = Pools(prepared, catalog, split)
+    try:
+        built = pools.build(method, **({"parts": adapt} if adapt else {}))
+    except ValueError as error:
+        raise UsageError(f"{error} (--method, --adapt)") from None
     n = episodes if built.needs == "features" else min(episodes, episodes_adapting)
     print(f"{checkpoint}: trained on {pools.prepared.facts['pretrained_on'] or 'nothing'}; catalog {catalog.name}")
     if blind := lacking_words(pools.prepared.encoder, split.select(catalog, "novel")):
@@ -128,7 +120,7 @@ def evaluate_checkpoint(
             try:
                 sampler = episode_sampler(catalog, split, setting, episode_seed)
             except ValueError as error:
-                raise ValueError(f"{error} (--ways, --shots, --queries)") from None
+                raise UsageError(f"{error} (--ways, --shots, --queries)") from None
             scores = evaluate(built, pools.of(built), sampler, n, progress=heartbeat(str(setting), print))
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({scores.seconds:.1f} s)")
@@ -137,14 +129,12 @@ def evaluate_checkpoint(
 def main() -> int:
     """Entry point of the console script."""
     commands = {"catalog": show_catalog, "split": make_split, "evaluate": evaluate_checkpoint}
-    try:
+
+    def run() -> int:
         tyro.extras.subcommand_cli_from_dict(commands, prog="fewshot-prod", description=__doc__)
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return answered(run)
 
 
 if __name__ == "__main__":

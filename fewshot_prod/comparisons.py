@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.evaluation import paired_difference
 from fewshot_prod.results import SETTING_FIELDS, Record, append_record, cell_key, difference
@@ -41,12 +43,17 @@ def compare(
                     report(f"{where}: not compared with {other!r}, not measured here: name that row in --rows too")
                     continue
                 first, second = (load_episode_accuracy(episodes_folder, cell_key(c)) for c in (a, b))
-                n = min(len(first), len(second))
-                mean, half = paired_difference(first[:n], second[:n])
-                record = difference(a, b, mean=mean, ci95=half)
+                record = paired(a, first, b, second)
                 before = done.get(cell_key(record))
                 if before is None or (before["mean"], before["ci95"]) != (record["mean"], record["ci95"]):
                     append_record(results, record)  # of cells that were measured again, a later line wins
+
+
+def paired(a: Record, first: np.ndarray, b: Record, second: np.ndarray) -> Record:
+    """Cell ``a`` minus cell ``b`` over the episodes that both have: the first ones of the longer, float64 (n,)."""
+    n = min(len(first), len(second))
+    mean, half = paired_difference(first[:n], second[:n])
+    return difference(a, b, mean=mean, ci95=half)
 
 
 def measured_before(row: str, like: Record, seed: int, episodes_folder: Path, done: dict[str, Record]) -> Record | None:

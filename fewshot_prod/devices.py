@@ -83,7 +83,7 @@ def _kept_or_faster(encoder: nn.Module, sample: ProductInputs, fabric: Fabric, s
         times = []
         for _ in range(steps + 1):
             start = time.perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+            with autocast(device, precision):
                 loss = encoder(sample).square().mean()
             loss.backward()
             if device.type == "cuda":
@@ -96,6 +96,17 @@ def _kept_or_faster(encoder: nn.Module, sample: ProductInputs, fabric: Fabric, s
     if kept:
         write_whole(kept, lambda file: file.write_text(choice, encoding="utf-8"))
     return choice
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which an encoder computes in ``precision``, one of ``PRECISIONS``.
+
+    Raises:
+        ValueError: for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def average_gradients(fabric: Fabric, parameters: list[Tensor]) -> None:

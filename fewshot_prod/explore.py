@@ -15,14 +15,13 @@ from torch.nn.functional import cross_entropy
 
 from fewshot_prod.catalog import Catalog, CatalogError, load_catalog
 from fewshot_prod.cells import describe, measure_cell
-from fewshot_prod.checkpoints import load_checkpoint
+from fewshot_prod.comparisons import paired
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.evaluation import paired_difference
 from fewshot_prod.grouping import varying
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.pools import Pools
-from fewshot_prod.prepare import Prepared, prepare_encoder
-from fewshot_prod.results import Record, difference
+from fewshot_prod.prepare import load_encoder, prepare_encoder
+from fewshot_prod.results import Record
 from fewshot_prod.rows import Row
 from fewshot_prod.settings import Setting, episode_sampler
 from fewshot_prod.splits import Split, default_split
@@ -53,7 +52,7 @@ def open_pools(
     Raises:
         CatalogError: if no product has what ``needs`` names; before any training.
     """
-    if root is None and not os.environ.get("FEWSHOT_PROD_DATA"):
+    if root is None and name != "synthetic" and not os.environ.get("FEWSHOT_PROD_DATA"):
         root = REPOSITORY / "data" / name  # a notebook runs in its own folder
     catalog = load_catalog(name, root, **options)
     lacking = [f"{column}s" for column in needs if catalog.frame[column].isna().all()]
@@ -82,7 +81,7 @@ def pools_of(
     split = split or usual
     if recipe is None and split == usual and catalog.name in SHIPPED:
         kept = REPOSITORY / "data" / "checkpoints" / SHIPPED[catalog.name]
-        return Pools(Prepared(*load_checkpoint(kept)), catalog, split)
+        return Pools(load_encoder(kept), catalog, split)
     return Pools(prepare_encoder(recipe or recipe_for(catalog), catalog, split, 0, runs), catalog, split)
 
 
@@ -122,15 +121,14 @@ def compare_methods(
             features = method.needs == "features"
             n = n_episodes if features else min(n_episodes, n_episodes_adapting)
             seed = pools.prepared.facts["training"]["seed"]
-            planned = describe("explore", Row(name, recipe, name), setting, method, pools, seed, n, episode_seed)
-            record, accuracy = measure_cell(planned, method, pools, setting, sampler)
+            row = Row(name, recipe, name, dict(options[name]))
+            planned = describe("explore", row, setting, method, pools, seed, n, episode_seed)
+            record, accuracy = measure_cell(planned, row, method, pools, setting, sampler)
             records.append(record)
             if first is None:
                 first = record, accuracy
                 continue
-            shared = min(len(accuracy), len(first[1]))
-            mean, half = paired_difference(accuracy[:shared], first[1][:shared])
-            records.append(difference(record, first[0], mean=mean, ci95=half))
+            records.append(paired(record, accuracy, *first))
     return records
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fewshot_prod.catalog.decoding import DECODING_VERSION
 from fewshot_prod.checkpoints import encoder_hash
+from fewshot_prod.devices import autocast
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.storage import cache_folder, write_whole
@@ -57,7 +59,7 @@ def embed(
         views = [batch]
         if flip and batch.images is not None:
             views.append(replace(batch, images=batch.images.flip(2)))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with autocast(device, precision):
             rows.append(torch.stack([encoder(view).float() for view in views]).mean(0).cpu())
     encoder.train(was_training)
     return torch.cat(rows)
@@ -91,7 +93,10 @@ def cached_features(
     with suppress(FileNotFoundError, SafetensorError):  # damaged: computed again
         return load_file(path)["features"]
     features = embed(encoder, inputs, flip=flip, precision=precision)
-    write_whole(path, partial(save_file, {"features": features}))
+    try:
+        write_whole(path, partial(save_file, {"features": features}))
+    except OSError as error:
+        warnings.warn(f"features are not kept, {path.parent} cannot be written: {error}", stacklevel=2)
     return features
 
 

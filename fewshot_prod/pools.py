@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,12 @@ from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.am3 import AdaptiveMixing, fit_mixing
 from fewshot_prod.missing import Missing, QueriesApart
 from fewshot_prod.names import UnknownName
-from fewshot_prod.prepare import HANDED, Prepared, columns_read
+from fewshot_prod.prepare import Prepared, columns_read, has_mirror_images
 from fewshot_prod.settings import Setting, calibration_sampler, episode_products
 from fewshot_prod.splits import Split
+
+if TYPE_CHECKING:
+    from fewshot_prod.rows import Row
 
 BASE_GROUPS = 40  # products of each base class that AM3 is fitted to
 CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
@@ -73,13 +76,18 @@ class Pools:
         """float32 (N, D) on the CPU."""
         return self._once("features", lambda: self._embed(self._name, self.inputs(pixels=False)))
 
-    def calibrated(self, method: Any, setting: Setting, seed: int) -> CalibratedStacking:
-        """``method`` with the penalty on base logits that does best on the validation classes beside the base ones."""
+    def calibrated(self, method: Any, row: Row, setting: Setting, seed: int) -> CalibratedStacking:
+        """``method`` with the penalty on base logits that does best on the validation classes beside the base ones.
+
+        Args:
+            row: what ``method`` was built from; it is built anew for those classes, which AM3 has other texts for.
+        """
         validation = self._once(
             "validation", lambda: Pools(self.prepared, self.catalog, self.split, "validation", with_base=True)
         )
         sampler = calibration_sampler(self.catalog, self.split, setting, seed)
-        return CalibratedStacking(method, base_penalty(method, validation.of(method), sampler))
+        on_validation = validation.build(row.method, **row.options)
+        return CalibratedStacking(method, base_penalty(on_validation, validation.of(on_validation), sampler))
 
     def without(self, missing: Missing, sampler: EpisodeSampler) -> tuple[Tensor, QueriesApart]:
         """Features (2 N, D), where the encoder is: the products as supports show them, then as queries do; and episodes
@@ -130,10 +138,8 @@ class Pools:
         facts = self.prepared.facts
         made_of = [self.catalog.fingerprint, self.split.fingerprint, *self.prepared.pixel_key, facts["masked_classes"]]
         key = [part, *made_of]
-        flip = self.catalog.name not in HANDED
-        return cached_features(
-            self.prepared.encoder, inputs, inputs_key=str(key), flip=flip, precision=facts["precision"]
-        )
+        options = {"flip": has_mirror_images(self.catalog), "precision": facts["precision"]}
+        return cached_features(self.prepared.encoder, inputs, inputs_key=str(key), **options)
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self._made:

@@ -32,7 +32,16 @@ from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
 
-HANDED = ("omniglot",)  # catalogs in which a mirror image is another thing: features are not averaged over it
+# What is known of an encoder's training beside its settings, and what that is before any
+UNTRAINED: dict[str, Any] = {
+    "seen": None,
+    "precision": "32-true",
+    "head": {},
+    "history": [],
+    "train_seconds": 0.0,
+    "images_seen": 0,
+    "pretrained_on": None,
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,23 @@ class Prepared:
         """:meth:`inputs` with image features, computed once, in place of images; where the image part was frozen."""
         key = f"{[catalog.fingerprint, *self.pixel_key]}"
         return with_image_features(self.inputs(catalog), self.encoder, inputs_key=key, **self.facts["image_features"])
+
+
+def has_mirror_images(catalog: Catalog) -> bool:
+    """Whether features are averaged over mirror images: a mirrored character is another one."""
+    return catalog.name != "omniglot"
+
+
+def load_encoder(folder: Path) -> Prepared:
+    """The encoder in a checkpoint folder, on a GPU if there is one.
+
+    Raises:
+        CheckpointError: if there is none, it cannot be read, or what is known of its training is not in it.
+    """
+    encoder, facts = load_checkpoint(folder)
+    if lacking := [name for name in ("training", "image_size", "masked_classes", *UNTRAINED) if name not in facts]:
+        raise CheckpointError(f"checkpoint {folder} says nothing of {', '.join(lacking)}: train the encoder anew")
+    return Prepared(encoder.to(launch_fabric().device), facts)
 
 
 def prepare_encoder(
@@ -122,23 +148,13 @@ def prepare_encoder(
         encoder.title.load_state_dict(title_start.encoder.title.state_dict())
     if features_suffice(encoder, options):
         precision = (start.facts.get("image_features") or start.facts)["precision"] if start else "32-true"
-        prepared.facts["image_features"] = {"flip": catalog.name not in HANDED, "precision": precision}
+        prepared.facts["image_features"] = {"flip": has_mirror_images(catalog), "precision": precision}
         inputs = prepared.feature_inputs
 
     earlier = (start.facts["pretrained_on"] if start else None) or ""
     own = [data for data in encoder.pretrained_on if data not in earlier]
-    facts = {
-        "training": training,
-        "stage": recipe.stage,
-        **prepared.facts,
-        "seen": None,
-        "precision": "32-true",
-        "head": {},
-        "history": [],
-        "train_seconds": 0.0,
-        "images_seen": 0,
-        "pretrained_on": ", ".join(filter(None, [earlier, *own])) or None,
-    }
+    facts = {"training": training, "stage": recipe.stage, **prepared.facts, **UNTRAINED}
+    facts["pretrained_on"] = ", ".join(filter(None, [earlier, *own])) or None
     for one in filter(None, (start, title_start)):
         facts |= {k: facts[k] + one.facts[k] for k in ("images_seen", "train_seconds")}
     if recipe.stage != "none":

@@ -78,7 +78,8 @@ def cell(
         config: the whole resolved configuration; plain JSON values, no paths.
         modality: "image", "title", "image+title" or "image+title+attributes".
         train_seed: seed of the encoder's training; None for an encoder that was not trained here.
-        norm: what the normalisation layers use, e.g. "running" or "support" statistics.
+        norm: what normalisation layers use: "frozen" running statistics, those of the "batch" or of the "support", or
+            those of each product ("group").
         images_seen: images shown in all of the encoder's training here, pretraining included.
 
     Raises:

@@ -32,8 +32,9 @@ class Split:
         name: the file's name without ``.json``.
         catalog: the catalog's name.
         level: what a category is there, such as "articleType".
-        rule: how the categories were dealt, in words. A rule that mentions parents holds whole parents out.
+        rule: how the categories were dealt, in words.
         base, validation, novel: category names.
+        holds_out_parents: whether no parent may have categories in two parts.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Split:
     base: tuple[str, ...]
     validation: tuple[str, ...]
     novel: tuple[str, ...]
+    holds_out_parents: bool = False
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -61,16 +63,12 @@ class Split:
         parts = [sorted(getattr(self, part)) for part in PARTS]
         return hashlib.sha256(json.dumps([self.catalog, parts]).encode()).hexdigest()[:16]
 
-    @property
-    def holds_out_parents(self) -> bool:
-        return "parent" in self.rule
-
     def select(self, catalog: Catalog, part: str) -> Catalog:
         """The products of the base, validation or novel categories; of base ones without what is held out.
 
         Raises:
             ValueError: if ``part`` is none of these.
-            CatalogError: if the catalog lacks a category of the split, or parents are shared where the rule says they
+            CatalogError: if the catalog lacks a category of the split, or parents are shared where it says that they
                 are not.
         """
         if part not in PARTS:
@@ -95,7 +93,7 @@ class Split:
                 )
 
     def check_parents(self, catalog: Catalog) -> None:
-        """Raise CatalogError if the rule holds out whole parents and the catalog shows one on two sides."""
+        """Raise CatalogError if the split holds out whole parents and the catalog shows one on two sides."""
         if not self.holds_out_parents:
             return
         parents = category_parents(catalog)
@@ -134,7 +132,10 @@ def read_split(path_or_name: str | Path) -> Split:
         words = {key: content[key] for key in ("catalog", "level", "rule")}
         if not all(isinstance(name, str) for names in (*parts.values(), words.values()) for name in names):
             raise ValueError("a name in it is not text")
-        return Split(path.stem, **words, **parts)
+        whole = content.get("holds_out_parents", False)
+        if not isinstance(whole, bool):
+            raise ValueError(f"holds_out_parents is {whole!r}: give true or false")
+        return Split(path.stem, **words, **parts, holds_out_parents=whole)
     except KeyError as error:
         raise CatalogError(f"{path}: a split needs the key {error}; see data/splits/ for examples") from None
     except (OSError, ValueError, TypeError) as error:
@@ -150,6 +151,11 @@ def _split_path(path_or_name: str | Path) -> Path:
         if (folder / f"{path_or_name}.json").is_file():
             return folder / f"{path_or_name}.json"
     names = sorted({file.stem for folder in folders for file in folder.glob("*.json")})
+    if not names:
+        raise CatalogError(
+            f"split {path_or_name!r}: data/splits/ is not here; it comes with the repository, not with the installed "
+            "package: run this in a clone, or give the path of a split file (`fewshot-prod split` writes one)"
+        )
     raise CatalogError(f"{unknown_name('split', str(path_or_name), names)} in data/splits/; or give a .json path")
 
 
@@ -277,9 +283,8 @@ def parent_split(catalog: Catalog, seed: int, n_novel: int, n_validation: int, m
             f"{len(families)} parents leave no categories for {empty}: ask for other sizes or another seed"
         )
     rule = f"parents of categories with at least {min_groups} groups, shuffled once with seed {seed} and dealt whole"
-    return Split(
-        f"{catalog.name}_parent", catalog.name, "category", rule, **{p: tuple(sorted(n)) for p, n in parts.items()}
-    )
+    names = {part: tuple(sorted(dealt)) for part, dealt in parts.items()}
+    return Split(f"{catalog.name}_parent", catalog.name, "category", rule, **names, holds_out_parents=True)
 
 
 def category_groups(catalog: Catalog) -> dict[str, int]:

@@ -6,18 +6,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fewshot_prod.errors import MissingPackage
+
 
 def summary_writer() -> type[Any]:
     """The class that writes events; ask for it before a long training.
 
     Raises:
-        ImportError: if the package tensorboard is not installed.
+        MissingPackage: if the package tensorboard is not installed.
     """
     try:
         import tensorboard  # noqa: F401  fails before torch is imported, which takes seconds
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             "logging to TensorBoard needs the package tensorboard: pip install tensorboard, or leave the option out"
         ) from error
     return SummaryWriter

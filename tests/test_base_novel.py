@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from fewshot_prod.base_novel import BASE_NOVEL, BaseNovelSampler, CalibratedStac
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.cells import measure_table
 from fewshot_prod.evaluation import evaluate
+from fewshot_prod.pools import Pools
+from fewshot_prod.prepare import load_encoder
 from fewshot_prod.recipes import SMOKE
 from fewshot_prod.results import read_records
 from fewshot_prod.rows import Row
@@ -20,6 +23,7 @@ from fewshot_prod.settings import Setting, episode_products, episode_sampler
 from fewshot_prod.splits import default_split
 from fewshot_prod.tables import base_novel_table
 
+SHIPPED = Path(__file__).parents[1] / "data" / "checkpoints" / "synthetic_conv4_gru_prototypical"
 SIZES = {"base_shots": 4, "n_shot": 2, "n_query": 3}
 SETTING = Setting(BASE_NOVEL, 2, 3, base_shots=4)
 BOTH = (SETTING, replace(SETTING, calibrated=True))
@@ -238,3 +242,17 @@ def test_cells_are_measured_on_both_sides_and_kept(catalog, split, tmp_path):
     assert sum("done before" in line for line in lines) == 4
     with pytest.raises(ValueError, match="measure them apart"):
         measure([SETTING, Setting(5, 1)])
+
+
+def test_a_method_is_calibrated_by_the_names_of_the_classes_that_it_is_calibrated_on(catalog, split, monkeypatch):
+    """AM3 mixes names into prototypes, and the validation classes have other names than the novel ones."""
+    asked = []
+    monkeypatch.setattr("fewshot_prod.pools.base_penalty", lambda method, pool, draws: asked.append(method) or 0.5)
+    pools = Pools(load_encoder(SHIPPED), catalog, split, with_base=True)
+    row = Row("names", "conv4_gru_prototypical", "am3", {"n_iterations": 1})
+    method = pools.build(row.method, **row.options)
+    assert pools.calibrated(method, row, BOTH[1], seed=0).method is method
+    validation = episode_products(catalog, split, "validation", with_base=True)
+    expected = Pools(pools.prepared, catalog, split, "validation", with_base=True).build(row.method, **row.options)
+    assert len(asked[0].class_embeddings) == len(validation.categories) != len(method.class_embeddings)
+    assert torch.equal(asked[0].class_embeddings, expected.class_embeddings)

@@ -17,6 +17,7 @@ from fewshot_prod.cli import evaluate_checkpoint
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import cached_features, embed
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.prepare import UNTRAINED, load_encoder
 
 CONFIG = {
     "image": {"name": "conv4", "width": 16},
@@ -125,6 +126,26 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path):
     for i in range(2):
         save_checkpoint(tmp_path / "a", build_encoder(CONFIG), {"i": i})
     assert (tmp_path / "a").is_symlink() and load_checkpoint(tmp_path / "disk")[1] == {"i": 1}
+
+
+def test_what_is_not_known_of_an_encoders_training_is_named(tmp_path):
+    save_checkpoint(tmp_path / "a", build_encoder(CONFIG), {**UNTRAINED, "image_size": [32, 24], "training": {}})
+    with pytest.raises(CheckpointError, match="says nothing of masked_classes: train the encoder anew"):
+        load_encoder(tmp_path / "a")
+    assert load_encoder(SHIPPED[0]).facts["stage"] == "pretrain"
+
+
+def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path):
+    (tmp_path / "features").write_text("in the way")
+    encoder, inputs = build_encoder(CONFIG), some_inputs()
+    with pytest.warns(UserWarning, match=r"features are not kept, .* cannot be written"):
+        features = cached_features(encoder, inputs, inputs_key="k", cache_dir=tmp_path)
+    assert torch.equal(features, embed(encoder, inputs))
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision='bf16' is not one of 32-true, bf16-mixed"):
+        embed(build_encoder(CONFIG), some_inputs(), precision="bf16")
 
 
 def test_a_mistyped_folder_is_answered_with_the_nearest():

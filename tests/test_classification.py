@@ -14,6 +14,8 @@ import torch
 from reference import macro_scores_by_loops
 from test_pretrain import striped_products, train
 
+from fewshot_prod.adapt import categorise
+from fewshot_prod.arguments import SourceArgs
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.classification import (
     COLUMNS,
@@ -24,8 +26,13 @@ from fewshot_prod.classification import (
     deal_products,
     own_parts,
 )
+from fewshot_prod.errors import UsageError
 from fewshot_prod.features import embed
+from fewshot_prod.names import UnknownName
+from fewshot_prod.pools import Pools
+from fewshot_prod.prepare import load_encoder
 from fewshot_prod.results import RESULT_VERSION, cell_key, read_records
+from fewshot_prod.splits import default_split
 
 ROOT = Path(__file__).parents[1]
 
@@ -187,20 +194,28 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     with (folder / "categories.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 84 and sum(int(row["products"]) for row in rows) == 84  # the validation part's
+    encoder = load_encoder(folder / "encoder")
+    trained_on = load_catalog("synthetic", products_per_category=12)
+    with pytest.raises(CatalogError, match="trained or chosen on 20 of the 20 novel classes"):
+        Pools(encoder, trained_on, default_split(trained_on))
+    shop = replace(trained_on, name="shop").take_groups(4)
+    support = shop.take(np.arange(len(shop)) % 2 == 0)
+    assert categorise(encoder, support, shop)["category"].notna().all()
     assert script.main(replace(arguments, refit=True)) == 0
     refit = read_records(tmp_path / "runs" / "smoke" / "classifier_synthetic.jsonl")[-1]
     assert refit["n_train"] == records[0]["n_train"] + 84 and refit["config"]["options"]["refit"]
     capsys.readouterr()
-    assert script.main(replace(arguments, refit=True, part="validation")) == 2
-    assert "--refit trains on the validation part" in capsys.readouterr().err
-    assert script.main(replace(arguments, recipe="lite0")) == 2
-    assert "give a recipe that is pretrained: conv4" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--refit trains on the validation part"):
+        script.main(replace(arguments, refit=True, part="validation"))
+    with pytest.raises(UnknownName, match="no recipe that is pretrained 'lite0': did you mean 'lite0_tuned'"):
+        script.main(replace(arguments, recipe="lite0"))
     few = ["title,category", *(f"{name} number {i},{name}" for name in ("cup", "mug") for i in range(10))]
     (tmp_path / "few.csv").write_text("\n".join(few))
-    assert script.main(replace(arguments, catalog="table", root=tmp_path / "few.csv")) == 0  # fewer than one batch
+    few = SourceArgs("table", tmp_path / "few.csv")
+    assert script.main(replace(arguments, source=few)) == 0  # fewer than one batch
     (record,) = read_records(tmp_path / "runs" / "smoke" / "classifier_table.jsonl")
     assert record["config"]["options"]["batch_size"] == record["n_train"] < 20
     pair = ["title,category", *(f"{word} {name},{name}" for name in ("cup", "mug") for word in ("red", "blue"))]
     (tmp_path / "pairs.csv").write_text("\n".join(pair))
     with pytest.raises(CatalogError, match="has no products for test: none of its categories has 3 groups"):
-        script.main(replace(arguments, catalog="table", root=tmp_path / "pairs.csv", smoke=False))
+        script.main(replace(arguments, source=SourceArgs("table", tmp_path / "pairs.csv"), smoke=False))

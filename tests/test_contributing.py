@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_prod.methods import METHODS
 from fewshot_prod.results import read_records
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +88,10 @@ def test_the_new_method_keeps_the_contract_and_the_style(repository):
         run(
             repository, f"-m ruff {arguments} fewshot_prod/methods experiments tests/reference.py tests/test_methods.py"
         )
-    assert len((repository / "fewshot_prod/methods/soft_neighbours.py").read_text().splitlines()) <= 130
+    methods = repository / "fewshot_prod" / "methods"
+    assert len((methods / "soft_neighbours.py").read_text().splitlines()) <= 130
+    files = {Path(inspect.getfile(method)).name for method in METHODS.values()}
+    assert {name for name in files if len((methods / name).read_text().splitlines()) > 180} == set()
 
 
 def test_options_are_chosen_and_the_row_is_measured(repository):

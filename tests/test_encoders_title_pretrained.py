@@ -126,6 +126,8 @@ def test_the_tokenizer_marks_missing_titles_and_keeps_both_ends(encoder):
     assert first != last and tokens[0, 0] == first and tokens[0, 8] == last
     assert tokens[5].tolist() == tokens[6].tolist()
     assert len(tokenizer.pieces("red shoe")) == lengths[6]
+    cut = encoder.tokenizer.pieces("red shoe " * 50)  # by a tokenizer that has not encoded anything before
+    assert len(cut) == tokenizer.encode(["red shoe " * 50])[0].shape[1] and cut[-1] == tokenizer.pieces("red shoe")[-1]
     assert tokenizer.encode([])[0].shape == (0, 1)
 
 

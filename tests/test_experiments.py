@@ -20,7 +20,9 @@ import pytest
 from PIL import Image
 
 from fewshot_prod import catalog, pools, prepare
+from fewshot_prod.arguments import answered
 from fewshot_prod.cli import main
+from fewshot_prod.errors import MissingPackage, UsageError
 from fewshot_prod.results import read_records
 from fewshot_prod.splits import read_split
 from fewshot_prod.tables import methods_table
@@ -194,6 +196,18 @@ def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, 
     assert main() == 0
 
 
+@pytest.mark.parametrize("error", [UsageError("--rows: none"), MissingPackage("needs 'jieba'")])
+def test_what_can_be_mended_is_answered_by_one_line_and_a_bug_is_not(error, capsys):
+    def run():
+        raise error
+
+    assert answered(run) == 2 and capsys.readouterr().err == f"error: {error}\n"
+    for bug in (ValueError("a bug"), ImportError("a bug")):
+        error = bug
+        with pytest.raises(type(bug), match="a bug"):
+            answered(run)
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     missing = run("table1_methods.py", "--catalog", "fashion", "--root", str(tmp_path / "nowhere"), cwd=tmp_path)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
@@ -204,6 +218,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     assert seeds.returncode == 2 and seeds.stderr == "error: --seeds -1: give 0 or more\n"
     rates = run("table2b_missing.py", "--rates", "0.5", "2", cwd=tmp_path)
     assert rates.returncode == 2 and "Traceback" not in rates.stderr and "--rates (0.5, 2.0)" in rates.stderr
+    drawn = run("table1_methods.py", "--root", "my.csv", cwd=tmp_path)
+    assert drawn.returncode == 2 and drawn.stderr.startswith("error: root my.csv: the synthetic catalog is drawn")
 
 
 def write_table(path: Path, header: list[str], rows: list[list[str]]) -> None:

@@ -119,14 +119,28 @@ def test_a_name_that_the_catalog_has_not_is_told_with_its_part(part):
         wrong.check_names(catalog)
 
 
-def test_parents_are_disjoint_where_the_rule_says_so():
+def test_an_installed_package_says_where_the_splits_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fewshot_prod.splits.__file__", str(tmp_path / "site-packages" / "fewshot_prod" / "splits.py"))
+    with pytest.raises(CatalogError, match=r"'fashion_random': .* comes with the repository.* run this in a clone"):
+        read_split("fashion_random")
+
+
+def test_parents_are_disjoint_where_the_split_says_so(tmp_path):
     catalog = make_catalog(6)  # parents: p00 = c00, c01; p01 = c02, c03; p02 = c04, c05
     shared = {"base": ("c00",), "validation": ("c01",), "novel": ("c04",)}
     assert len(make_split(**shared).select(catalog, "base"))
     message = "'p00' has categories in both base and validation"
     with pytest.raises(ValueError, match=message):
-        make_split(**shared, rule="whole parents, shuffled").select(catalog, "novel")
-    assert len(make_split(rule="whole parents, shuffled").select(catalog, "novel"))
+        make_split(**shared, holds_out_parents=True).select(catalog, "novel")
+    whole = make_split(holds_out_parents=True)
+    assert len(whole.select(catalog, "novel"))
+    assert len(make_split(**shared, rule="parents may be shared").select(catalog, "novel"))
+    write_split(whole, tmp_path / "s.json")
+    assert read_split(tmp_path / "s.json") == whole
+    (tmp_path / "s.json").write_text((tmp_path / "s.json").read_text().replace("true", '"yes"'))
+    with pytest.raises(CatalogError, match="holds_out_parents is 'yes': give true or false"):
+        read_split(tmp_path / "s.json")
 
 
 def test_the_fingerprint_is_of_names_alone():

@@ -53,12 +53,14 @@ def load_catalog(source: str, root: Path | None = None, *, strict: bool = False,
         options: of the source's loader.
 
     Raises:
-        CatalogError: if the source or an option is unknown, the data are not there, no row is usable, or ``strict``
-            and a row is bad.
+        CatalogError: if the source or an option is unknown, a ``root`` is given to "synthetic", the data are not
+            there, no row is usable, or ``strict`` and a row is bad.
     """
     if source not in SOURCES:
         hint = f"; for a file or folder: load_catalog('table', {source!r})" if Path(source).exists() else ""
         raise CatalogError(unknown_name("catalog source", source, sorted(SOURCES)) + hint)
+    if source == "synthetic" and root is not None:
+        raise CatalogError(f"root {root}: the synthetic catalog is drawn, not read; for a file or folder: 'table'")
     _check_options(source, SOURCES[source], options)
     return SOURCES[source](data_folder(source) if root is None else Path(root), strict=strict, **options)
 

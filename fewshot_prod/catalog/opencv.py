@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot_prod.catalog.decoding import MAX_PIXELS, Fit, open_rgb
+from fewshot_prod.errors import MissingPackage
 
 END_OF_JPEG = b"\xff\xd9"
 
@@ -27,7 +28,7 @@ def decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         uint8 (H', W', 3), RGB.
 
     Raises:
-        ImportError: if OpenCV is not installed.
+        MissingPackage: if OpenCV is not installed.
         ImageProblem: as :func:`open_rgb`.
     """
     cv2 = _cv2()
@@ -77,7 +78,7 @@ def _cv2() -> Any:
     try:
         import cv2
     except ImportError:
-        raise ImportError(
+        raise MissingPackage(
             "backend='opencv' needs the package 'opencv-python-headless': pip install 'fewshot_prod[opencv]', "
             "or choose 'pillow'"
         ) from None

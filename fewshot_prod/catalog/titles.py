@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from fewshot_prod.errors import MissingPackage
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
@@ -74,7 +76,7 @@ class TitleTokenizer:
 
         Raises:
             ValueError: if ``vocab_size`` leaves no room beside padding and bytes, or for an unknown cut of Chinese.
-            ImportError: if "words" are wanted and jieba is not installed.
+            MissingPackage: if "words" are wanted and jieba is not installed.
         """
         if chinese not in get_args(Chinese):
             raise ValueError(f"chinese={chinese!r} is not one of {', '.join(map(repr, get_args(Chinese)))}")
@@ -121,9 +123,9 @@ class TitleTokenizer:
         texts = [_text(title, self._words) if title else "" for title in titles]
         return padded([encoding.ids[:max_length] for encoding in self._tokenizer.encode_batch(texts)])
 
-    def pieces(self, title: str) -> list[str]:
-        """The tokens of one title as text; a fallback byte reads "<0xF0>"."""
-        return self._tokenizer.encode(_text(title, self._words)).tokens
+    def pieces(self, title: str, max_length: int = 24) -> list[str]:
+        """The tokens of one title as text, as many as :meth:`encode` keeps; a fallback byte reads "<0xF0>"."""
+        return self._tokenizer.encode(_text(title, self._words)).tokens[:max_length]
 
     def to_json(self) -> str:
         text = self._tokenizer.to_str()
@@ -178,7 +180,7 @@ def _jieba() -> Any:
             warnings.simplefilter("ignore")  # it asks for pkg_resources and has unusual escapes
             import jieba
     except ImportError:
-        raise ImportError(
+        raise MissingPackage(
             "chinese='words' needs the package 'jieba': pip install 'fewshot_prod[chinese]', or choose 'characters'"
         ) from None
     jieba.setLogLevel(logging.WARNING)

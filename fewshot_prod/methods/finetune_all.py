@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_prod.devices import autocast
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.parts import of_parts
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -72,7 +73,7 @@ class FinetuneAll:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        check_numbers(self)
+        check_options(self)
         if self.augmentation not in ("none", "flip"):
             raise ValueError(f"augmentation is {self.augmentation!r}: give 'none' or 'flip'")
 
@@ -143,7 +144,7 @@ class CosineClassifier(nn.Module):
     def features(self, inputs: ProductInputs) -> Tensor:
         """Transformed features, float32 (B, D)."""
         device = next(self.encoder.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.method.precision == "bf16-mixed"):
+        with autocast(device, self.method.precision):
             features = self.encoder(inputs.to(device))
         return transform_features(features.float(), self.method.transform, self.method.center)
 

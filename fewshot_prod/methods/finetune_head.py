@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.support_span import head_logits, residual
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -59,7 +59,7 @@ class FinetuneHead:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
 
+from fewshot_prod.devices import autocast
 from fewshot_prod.encoders.fusion.unit_attention import Centre
 from fewshot_prod.encoders.title import TitleEncoder
 from fewshot_prod.encoders.unit_length import unit_length
@@ -135,12 +136,12 @@ class Learner(nn.Module):
         Args:
             support: the episode's, which queries are normalised by under ``norm="support"``.
         """
-        device = self.head.weight.device.type
+        device = self.head.weight.device
         n_support = len(support) if self.norm == "support" and support is not None else None
         for m in self.encoder.modules():
             if isinstance(m, NormOfFirstRows):
                 m.n_rows = n_support
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+        with autocast(device, self.precision):
             features = self.encoder(inputs) if n_support is None else self.encoder(support + inputs)[n_support:]
         features = features.to(self.head.weight.dtype)
         return unit_length(features) if self.normalise else features

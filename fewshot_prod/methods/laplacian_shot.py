@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.bd_cspn import rectified_prototypes
 from fewshot_prod.methods.episode_blocks import solve_in_blocks, support_means
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
 
@@ -56,7 +56,7 @@ class LaplacianShot:
         check_transform(self.transform, self.center)
         if self.n_neighbours < 1:
             raise ValueError(f"n_neighbours is {self.n_neighbours}: give at least 1, or use nearest centroid")
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

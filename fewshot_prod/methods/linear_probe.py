@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.support_span import head_logits, residual
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -52,7 +52,7 @@ class LinearProbe:
         check_transform(self.transform, self.center)
         if self.n_iterations < 1:
             raise ValueError(f"n_iterations is {self.n_iterations}: it must be at least 1")
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

@@ -17,7 +17,7 @@ from torch.func import vmap
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.inner_loop import Adapted, Learner, adapt
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.normalisation import NORMS, other_layer_norm
 from fewshot_prod.methods.parts import check_parts
 
@@ -80,7 +80,7 @@ class MAML:
     partial: ClassVar[bool] = True  # whether ``parts`` may be given
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_options(self)
         for name, known in (("engine", self.engines), ("norm", NORMS), ("head", self.heads)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fewshot_prod.errors import MissingPackage
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.inner_loop import Adapted, Learner
 
 try:
     from learn2learn.algorithms import MAML
 except ImportError as error:
-    raise ImportError(
+    raise MissingPackage(
         "engine='learn2learn' needs learn2learn, which is not installed: run `make learn2learn` (it takes a C "
         "compiler), or use engine='torch.func'"
     ) from error

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import episodes_gathered
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -59,7 +59,7 @@ class Matching:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Log-probabilities, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import Tensor
+
+from fewshot_prod.names import UnknownName
 
 PARTS = ("image", "title", "attributes", "fusion", "head")
 
 
 def check_parts(parts: str) -> None:
-    """Raise ValueError for a part that no model has."""
+    """Raise UnknownName for a part that no model has."""
     for part in parts.split("+"):
         if part not in PARTS:
-            raise _unknown(parts, part, PARTS)
+            raise UnknownName("part to adapt", part, PARTS)
 
 
 def of_parts(parameters: dict[str, Tensor], parts: str | None) -> dict[str, Tensor]:
@@ -24,7 +24,7 @@ def of_parts(parameters: dict[str, Tensor], parts: str | None) -> dict[str, Tens
         parts: names of parts joined by "+", such as "title+head"; None for all of them.
 
     Raises:
-        ValueError: for a part that has no parameters here.
+        UnknownName: for a part that has no parameters here.
 
     Example:
         >>> weights = dict.fromkeys(["encoder.image.weight", "encoder.title.weight", "head.weight"])
@@ -39,10 +39,6 @@ def of_parts(parameters: dict[str, Tensor], parts: str | None) -> dict[str, Tens
         found = {name: p for name, p in parameters.items() if name.startswith(start)}
         if not found:
             known = dict.fromkeys(name.removeprefix("encoder.").split(".")[0] for name in parameters)
-            raise _unknown(parts, part, known)
+            raise UnknownName("part to adapt", part, known)
         chosen |= found
     return {name: p for name, p in parameters.items() if name in chosen}
-
-
-def _unknown(parts: str, part: str, known: Iterable[str]) -> ValueError:
-    return ValueError(f"parts={parts!r}: there is no {part!r} to adapt; choose from {'+'.join(known)}")

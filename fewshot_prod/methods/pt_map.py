@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.episode_blocks import solve_in_blocks
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.transforms import power_transform
 
 
@@ -54,7 +54,7 @@ class PTMAP:
     def __post_init__(self) -> None:
         if not 0 < self.step_size <= 1:
             raise ValueError(f"step_size is {self.step_size}: it must be above 0 and at most 1")
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.support_span import head_logits
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -51,7 +51,7 @@ class Ridge:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.episode_blocks import solve_in_blocks
-from fewshot_prod.methods.limits import check_numbers
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototype_descent import descend_prototypes
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
 
@@ -55,7 +55,7 @@ class TIM:
 
     def __post_init__(self) -> None:
         check_transform(self.transform, self.center)
-        check_numbers(self)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

@@ -1,4 +1,4 @@
-"""Figures from records, histories and arrays: each function takes an optional Axes and returns the Axes.
+"""Figures from records, histories and arrays: each function returns the Axes, and draws on one that is given.
 
 ``ax.figure`` is the figure, :func:`save_figure` writes it. All are made to be told apart in colour, by colour-blind
 readers and in grey, and to be read at the width of a column (the default) and of a slide (``width=SLIDE_WIDTH``).

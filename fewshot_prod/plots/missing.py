@@ -44,14 +44,14 @@ def missing_sheet(
     n_shot = max(r["n_shot"] for r in chosen)
     chosen = [r for r in chosen if r["n_shot"] == n_shot]
     masked = any(r["mask_class_words"] for r in chosen)
-    chosen = [r | {"missing_rate": r["missing_rate"] or 0.0, "experiment": _line_name(r)} for r in chosen]
+    chosen = [r | {"missing_rate": r["missing_rate"] or 0.0, "line": _line_name(r)} for r in chosen]
     panels = group_by(chosen, ("missing",))
     rows = -(-len(panels) // 3)
     size = 0.85 * 8 * text_scale(width)  # points; three panels stand side by side
     figure = plt.figure(figsize=(width, (2.0 if masked else 1.7) * rows), layout="constrained")
     axes = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
     for ax, ((name,), members) in zip(axes, panels.items(), strict=False):
-        lines = group_by(members, ("experiment",))
+        lines = group_by(members, ("line",))
         styles = zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
         for ((line,), cells), (colour, dash, marker) in zip(lines.items(), styles, strict=False):
             at = list(group_by(cells, ("missing_rate",)).values())

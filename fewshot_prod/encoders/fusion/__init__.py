@@ -2,7 +2,8 @@
 
 Add one by writing its file and its line here. A kind is built by ``kind(dims, dim, **options)`` and called with two
 dicts by name of modality, features and masks; ``reads_elements`` says whether a modality comes as one feature vector
-(B, D) or as its elements (B, P, D): a title's tokens, a picture's regions.
+(B, D) or as its elements (B, P, D): a title's tokens, a picture's regions; ``attends`` whether ``weights`` says how
+much each modality counts.
 """
 
 from __future__ import annotations

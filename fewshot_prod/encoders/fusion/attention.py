@@ -37,6 +37,8 @@ class AttentionFusion(BlockFusion):
         (torch.Size([3, 8]), [[1.0, 0.0], [0.0, 1.0]])
     """
 
+    attends = True
+
     def __init__(self, dims: dict[str, int], dim: int, *, hidden: int = 64) -> None:
         super().__init__(dims, dim)
         self.keys = nn.ModuleDict({name: nn.Linear(size, hidden) for name, size in dims.items()})

