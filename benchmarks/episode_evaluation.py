@@ -2,7 +2,7 @@
 
 Command:   .venv/bin/python benchmarks/episode_evaluation.py
 Takes:     under a minute on 2 CPU cores
-Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: 26.4``
+Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: ...``
 Expected:  a ratio of at least 20
 Reading:   24 classes of 300 products with 640 features, 5-way 5-shot 15-query. Ours is ``evaluate`` over all
            episodes, easyfsl's is ``easyfsl.utils.evaluate`` over the first ones of them, with a DataLoader and its own
@@ -13,13 +13,13 @@ Reading:   24 classes of 300 products with 640 features, 5-way 5-shot 15-query. 
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tyro
+from side_by_side import take_turns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,22 +99,16 @@ def main(args: Args) -> None:
         "easyfsl evaluate, loader": (args.n_episodes_peer, lambda: peer(batches)),
         "easyfsl evaluate, gathered": (args.n_episodes_peer, lambda: peer(gathered)),
     }
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(args.rounds + 1):
-        accuracies = []
-        for name, (n, run) in sides.items():
-            started = time.perf_counter()
-            accuracies.append(run())
-            if turn > 0:  # the first one warms up
-                rates[name].append(n / (time.perf_counter() - started))
-        # a tie that rounding breaks may differ
-        assert max(accuracies) - min(accuracies) < 3 / (75 * args.n_episodes_peer), accuracies
+    timed = take_turns({name: run for name, (_, run) in sides.items()}, args.rounds)
+    accuracies = [accuracy for side in timed.values() for accuracy in side.answers]
+    # a tie that rounding breaks may differ
+    assert max(accuracies) - min(accuracies) < 3 / (75 * args.n_episodes_peer), accuracies
 
-    median = {name: statistics.median(values) for name, values in rates.items()}
-    for name, rate in median.items():
+    rates = {name: n / timed[name].median for name, (n, _) in sides.items()}
+    for name, rate in rates.items():
         print(f"{name:28s}  {rate:9.0f} episodes/s")
     print(f"accuracy {100 * accuracies[0]:.2f} %, on all sides")
-    mine, loaded, handed = median.values()
+    mine, loaded, handed = rates.values()
     print(f"to easyfsl with gathered tensors: {mine / handed:.1f}")
     print(f"ratio: {mine / loaded:.1f}")
 

@@ -2,7 +2,7 @@
 
 Command:   .venv/bin/python benchmarks/image_cache.py
 Takes:     under a minute on 2 CPU cores
-Prints:    images/s of both sides (medians over alternating rounds after a warm-up), then ``ratio: 31.4``
+Prints:    images/s of both sides (medians over alternating rounds after a warm-up), then ``ratio: ...``
 Expected:  a ratio of at least 5
 Reading:   both sides read the same JPEG files in a folder per category and deliver float32 batches (B, 3, H, W) in
            0..1 and in a new shuffled order each epoch. The warm-up is the first epoch: it fills our cache, starts the
@@ -15,15 +15,14 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from side_by_side import take_turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,33 +58,29 @@ def main(args: Args) -> None:
         os.environ["FEWSHOT_PROD_CACHE"] = str(Path(folder) / "cache")  # its own, so that the first epoch is one
         tree = Path(folder) / "pictures"
         n = write_jpegs(args, tree)
-        sides = {"ImageFolder + DataLoader": image_folder(args, tree), "picture cache": picture_cache(args, tree)}
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for round_ in range(args.rounds + 1):
-            for name, epoch in sides.items():
-                took = timed(epoch, n, (3, args.height, args.width))
-                print(
-                    f"round {round_} {'(warm-up) ' if round_ == 0 else ''}{name}: {n / took:,.0f} images/s", flush=True
-                )
-                if round_ > 0:
-                    seconds[name].append(took)
-    medians = {name: n / statistics.median(took) for name, took in seconds.items()}
+        epochs = {"ImageFolder + DataLoader": image_folder(args, tree), "picture cache": picture_cache(args, tree)}
+        shape = (3, args.height, args.width)
+        sides = {name: functools.partial(read_epoch, epoch, n, shape) for name, epoch in epochs.items()}
+        timed = take_turns(sides, args.rounds)
+    for round_ in range(args.rounds + 1):
+        for name, side in timed.items():
+            warm_up = "(warm-up) " if round_ == 0 else ""
+            print(f"round {round_} {warm_up}{name}: {n / side.seconds[round_]:,.0f} images/s")
+    medians = {name: n / side.median for name, side in timed.items()}
     for name, speed in medians.items():
         print(f"{name}: {speed:,.0f} images/s (median of {args.rounds} epochs of {n} at {args.height}x{args.width})")
     print(f"ratio: {medians['picture cache'] / medians['ImageFolder + DataLoader']:.1f}")
 
 
-def timed(epoch: Callable[[], Iterator[Tensor]], n: int, shape: tuple[int, int, int]) -> float:
-    """Seconds that one epoch takes; a side that delivers anything else than it should is no comparison."""
+def read_epoch(epoch: Callable[[], Iterator[Tensor]], n: int, shape: tuple[int, int, int]) -> None:
+    """Read one epoch; a side that delivers anything else than it should is no comparison."""
     import torch
 
     seen = 0
-    start = time.perf_counter()
     for batch in epoch():
         assert batch.dtype == torch.float32 and tuple(batch.shape[1:]) == shape, (batch.dtype, batch.shape)
         seen += len(batch)
     assert seen == n, (seen, n)
-    return time.perf_counter() - start
 
 
 def write_jpegs(args: Args, tree: Path) -> int:

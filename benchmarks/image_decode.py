@@ -12,14 +12,14 @@ Reading:   both sides read a file's bytes, apply its EXIF orientation, and deliv
 
 from __future__ import annotations
 
-import statistics
-import time
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from side_by_side import take_turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,15 +68,12 @@ def main(args: Args) -> None:
     gaps = [np.abs(sides["OpenCV"](f).astype(int) - sides["Pillow"](f).astype(int)) for f in files[:100]]
     print(f"resized: mean gap {np.mean([g.mean() for g in gaps]):.2f} of 255, 99 % below {np.percentile(gaps, 99):.0f}")
 
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(args.rounds + 1):
-        for name, read in sides.items():
-            started = time.perf_counter()
-            for file in files:
-                read(file)
-            if round_ > 0:
-                seconds[name].append(time.perf_counter() - started)
-    speed = {name: len(files) / statistics.median(took) for name, took in seconds.items()}
+    def read_all(read: Callable[[Path], np.ndarray]) -> None:
+        for file in files:
+            read(file)
+
+    timed = take_turns({name: functools.partial(read_all, read) for name, read in sides.items()}, args.rounds)
+    speed = {name: len(files) / side.median for name, side in timed.items()}
     for name, images in speed.items():
         print(f"{name}: {images:,.0f} images/s (median of {args.rounds} rounds of {len(files)}, one thread)")
     print(f"ratio: {speed['OpenCV'] / speed['Pillow']:.1f}")

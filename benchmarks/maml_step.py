@@ -2,7 +2,7 @@
 
 Command:   .venv/bin/python benchmarks/maml_step.py [--first-order]
 Takes:     half a minute
-Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: 1.7``
+Prints:    episodes/s of all sides (medians over alternating rounds after a warm-up), then ``ratio: ...``
 Expected:  a ratio of at least 1.0, of at least 1.5 with --first-order, where the CPU has AVX512-bf16
 Reading:   Conv4-32 on 64x48 images, 5-way 5-shot 15-query, 5 inner steps. A step is adaptation, query loss and
            meta-gradient of one episode; batch normalisation uses running statistics on all sides. learn2learn runs
@@ -13,13 +13,12 @@ Reading:   Conv4-32 on 64x48 images, 5-way 5-shot 15-query, 5 inner steps. A ste
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import tyro
+from side_by_side import take_turns
 
 if TYPE_CHECKING:
     from fewshot_prod.methods.maml import MAML
@@ -101,18 +100,11 @@ def main(args: Args) -> None:
         "torch.func float32": step(MAML(encoder, first_order=args.first_order)),
         "torch.func bf16": step(MAML(encoder, first_order=args.first_order, precision="bf16-mixed")),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(args.rounds + 1):
-        losses = {}
-        for name, run in sides.items():
-            started = time.perf_counter()
-            losses[name] = run()
-            if turn > 0:  # the first one warms up
-                seconds[name].append(time.perf_counter() - started)
-        assert abs(losses["learn2learn float32"] - losses["torch.func float32"]) < 1e-4, losses
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, value in median.items():
-        print(f"{name:24s} {1 / value:8.2f} episodes/s")
+    timed = take_turns(sides, args.rounds)
+    losses = timed["learn2learn float32"].answers + timed["torch.func float32"].answers
+    assert max(losses) - min(losses) < 1e-4, losses
+    for name, side in timed.items():
+        print(f"{name:24s} {1 / side.median:8.2f} episodes/s")
 
     if torch.cuda.is_available():
         n = args.gpu_episodes
@@ -122,20 +114,22 @@ def main(args: Args) -> None:
         def repeated(values: Tensor) -> Tensor:
             return values.to("cuda").expand(n, -1)
 
-        for precision in ("32-true", "bf16-mixed"):
+        def vmap_step(precision: str) -> Callable[[], None]:
             method = MAML(encoder, first_order=args.first_order, precision=precision, vectorised=True)
             learner = method.learner(encoder, 5, vectorised=True)
-            times = []
-            for _ in range(args.rounds + 1):
-                torch.cuda.synchronize()
-                started = time.perf_counter()
+
+            def run() -> None:
                 logits = method.query_logits(learner, batch, repeated(labels), queries)
                 cross_entropy(logits.flatten(0, 1), repeated(query_labels).flatten()).backward()
                 torch.cuda.synchronize()
-                times.append((time.perf_counter() - started) / n)
-            print(f"GPU, vmap, {precision:12s}  {1 / statistics.median(times[1:]):8.2f} episodes/s")
 
-    theirs, *ours = median.values()
+            return run
+
+        for precision in ("32-true", "bf16-mixed"):
+            alone = take_turns({precision: vmap_step(precision)}, args.rounds)[precision]
+            print(f"GPU, vmap, {precision:12s}  {n / alone.median:8.2f} episodes/s")
+
+    theirs, *ours = (side.median for side in timed.values())
     print(f"ratio: {theirs / min(ours):.2f}")
 
 

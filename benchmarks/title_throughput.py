@@ -11,13 +11,13 @@ Reading:   from token ids to features, without gradients, in float32: titles of 
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import tyro
+from side_by_side import take_turns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,20 +48,22 @@ def main(args: Args) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     lengths = torch.full((args.batch_size,), args.n_tokens)
-    sides = {"GRU": gru(), "MiniLM": minilm()}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    encoders = {"GRU": gru(), "MiniLM": minilm()}
+    drawn = torch.randint(1000, 4000, (args.rounds + 1, args.batch_size, args.n_tokens))
+
+    def encode_round(encode: Callable[[Tensor, Tensor], Tensor], rounds: Iterator[Tensor]) -> Tensor:
+        tokens = next(rounds)
+        for _ in range(args.batches):
+            features = encode(tokens, lengths)
+        return features
+
+    sides = {name: functools.partial(encode_round, encode, iter(drawn)) for name, encode in encoders.items()}
     with torch.inference_mode():
-        for round_ in range(args.rounds + 1):
-            tokens = torch.randint(1000, 4000, (args.batch_size, args.n_tokens))
-            for name, encode in sides.items():
-                started = time.perf_counter()
-                for _ in range(args.batches):
-                    features = encode(tokens, lengths)
-                if round_ > 0:
-                    seconds[name].append(time.perf_counter() - started)
-                assert len(features) == args.batch_size and features.isfinite().all()
+        timed = take_turns(sides, args.rounds)
+    for side in timed.values():
+        assert all(len(features) == args.batch_size and features.isfinite().all() for features in side.answers)
     titles = args.batches * args.batch_size
-    speed = {name: titles / statistics.median(took) for name, took in seconds.items()}
+    speed = {name: titles / side.median for name, side in timed.items()}
     for name, rate in speed.items():
         print(f"{name}: {rate:,.0f} titles/s (median of {args.rounds} rounds of {titles}, {args.threads} threads)")
     print(f"ratio: {speed['GRU'] / speed['MiniLM']:.1f}")
