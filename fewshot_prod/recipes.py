@@ -320,5 +320,12 @@ RECIPES["resnet12_prototypical_long"] = twice(RECIPES["resnet12_prototypical"], 
 # Options of a smoke run, by stage
 SMOKE = {
     "pretrain": {"epochs": 1},
-    "metatrain": {"n_iterations": 2, "n_way": 5, "n_shot": 1, "n_query": 2, "n_validation_episodes": 4},
+    "metatrain": {
+        "n_iterations": 2,
+        "validate_every": 2,
+        "n_way": 5,
+        "n_shot": 1,
+        "n_query": 2,
+        "n_validation_episodes": 1,
+    },
 }
