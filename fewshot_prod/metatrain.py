@@ -22,16 +22,8 @@ from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.episodic import MAMLTraining, MetricTraining, ReptileTraining, training_pool
 from fewshot_prod.inputs import ProductInputs
-from fewshot_prod.methods.anil import ANIL
-from fewshot_prod.methods.feat import FEAT
-from fewshot_prod.methods.maml import MAML, FirstOrderMAML
-from fewshot_prod.methods.matching import Matching
-from fewshot_prod.methods.meta_baseline import MetaBaseline
-from fewshot_prod.methods.meta_sgd import MetaSGD
-from fewshot_prod.methods.proto_maml import ProtoMAML
-from fewshot_prod.methods.prototypical import Prototypical
-from fewshot_prod.methods.relation import Relation
-from fewshot_prod.methods.reptile import Reptile
+from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.ridge import Ridge
 from fewshot_prod.pretrain import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
 from fewshot_prod.selection import FewShotValidation
@@ -39,22 +31,8 @@ from fewshot_prod.selection import FewShotValidation
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-METRIC: dict[str, type] = {
-    "prototypical": Prototypical,
-    "matching": Matching,
-    "meta_baseline": MetaBaseline,
-    "relation": Relation,
-    "feat": FEAT,
-    "ridge": Ridge,
-}
-ADAPTING: dict[str, type[MAML]] = {
-    "maml": MAML,
-    "maml_first_order": FirstOrderMAML,
-    "proto_maml": ProtoMAML,
-    "anil": ANIL,
-    "reptile": Reptile,
-    "meta_sgd": MetaSGD,
-}
+METRIC: dict[str, type] = {name: kind for name, kind in METHODS.items() if hasattr(kind, "learned")}
+ADAPTING: dict[str, type[MAML]] = {name: kind for name, kind in METHODS.items() if issubclass(kind, MAML)}
 ALGORITHMS = (*METRIC, *ADAPTING)
 
 
