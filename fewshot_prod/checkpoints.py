@@ -16,12 +16,14 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
+from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.storage import write_whole
 
 
@@ -133,6 +135,21 @@ def _nearest_checkpoint(folder: Path) -> Path | None:
     return next((p for p in found if (p / "config.json").is_file() and (p / "weights.safetensors").is_file()), None)
 
 
+def run_settings(
+    arguments: dict[str, Any], encoder: ProductEncoder, inputs: ProductInputs, *columns: np.ndarray, precision: str
+) -> dict[str, Any]:
+    """Everything that makes two trainings the same run.
+
+    Args:
+        arguments: name -> value of those that a result depends on, JSON-able.
+        encoder: as training starts from it; its configuration counts, not its weights.
+        inputs, columns: what is trained on, see :meth:`ProductInputs.fingerprint`.
+        precision: in which it is trained.
+    """
+    data = inputs.fingerprint(*columns)
+    return arguments | {"encoder": encoder.config, "precision": precision, "products": len(inputs), "data": data}
+
+
 class TrainingState:
     """What a training loop needs to go on after kill -9: named modules, one optimiser, and JSON-able progress.
 
@@ -141,7 +158,7 @@ class TrainingState:
 
     Args:
         path: the state file.
-        settings: everything that makes two runs the same run; a state with other settings is refused.
+        settings: see :func:`run_settings`; a state with other ones is refused.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:

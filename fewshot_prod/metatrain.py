@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot_prod.checkpoints import TrainingState
+from fewshot_prod.checkpoints import TrainingState, run_settings
 from fewshot_prod.devices import average_gradients, launch_fabric
 from fewshot_prod.encoders.heads import HEADS, attach_head
 from fewshot_prod.encoders.inner_rates import attach_inner_rates
@@ -120,16 +120,16 @@ def metatrain(
         raise ValueError("norm='batch' gives each process its own running statistics; use 'frozen' or 'group'")
     if norm == "support" and algorithm in METRIC:
         raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
-    settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, dict, type(None)))}
-    for name in ("run_dir", "resume", "validation"):
-        settings.pop(name, None)
-    for name, default in (("parts", None), ("modality_dropout", 0.0)):
-        if settings[name] == default:
-            del settings[name]
+    arguments: dict[str, Any] = {"algorithm": algorithm, "n_way": n_way, "n_shot": n_shot, "n_query": n_query}
+    arguments |= {"meta_batch_size": meta_batch_size, "n_iterations": n_iterations, "outer_lr": outer_lr}
+    arguments |= {"optimiser": optimiser, "weight_decay": weight_decay, "norm": norm, "normalise": normalise}
+    arguments |= {"logit_scale": logit_scale, "inner_lr": inner_lr, "n_adaptation_steps": n_adaptation_steps}
+    arguments |= {"head": head, "engine": engine, "vectorised": vectorised, "parts": parts}
+    arguments |= {"augmentation": augmentation, "modality_dropout": modality_dropout, "frozen": frozen, "seed": seed}
+    arguments |= {"validate_every": validate_every, "n_validation_episodes": n_validation_episodes}
+    arguments |= {"validation": validation is not None}
     precision = str(fabric._precision.precision)
-    settings |= {"encoder": encoder.config, "precision": precision, "products": len(inputs)}
-    settings["data"] = inputs.fingerprint(*map(np.asarray, (category_ids, groups)))
-    settings |= {"frozen": list(frozen)} if frozen else {}
+    settings = run_settings(arguments, encoder, inputs, *map(np.asarray, (category_ids, groups)), precision=precision)
 
     model: MetricTraining | MAMLTraining
     metric = algorithm in METRIC

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fewshot_prod.augment import augment
 from fewshot_prod.catalog import CatalogError
-from fewshot_prod.checkpoints import TrainingState
+from fewshot_prod.checkpoints import TrainingState, run_settings
 from fewshot_prod.devices import average_buffers, average_gradients, launch_fabric
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
@@ -196,15 +196,14 @@ def pretrain(
             f"batch_size={batch_size} must be at most the number of products ({len(inputs)}) and a multiple of the "
             f"number of processes ({fabric.world_size}); lower it"
         )
-    settings = {k: v for k, v in locals().items() if isinstance(v, (int, float, str, tuple, dict, type(None)))}
-    for name in ("run_dir", "resume"):
-        settings.pop(name, None)
-    later = {"loss": "cross_entropy", "class_weight_beta": None, "contrastive": 0.0, "contrastive_temperature": 0.1}
-    for name, default in later.items():
-        if settings[name] == default:  # as in states from before there was a choice
-            del settings[name]
-    settings |= {"encoder": encoder.config, "precision": str(fabric._precision.precision), "products": len(inputs)}
-    settings["data"] = inputs.fingerprint(labels)
+    arguments: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimiser": optimiser}
+    arguments |= {"weight_decay": weight_decay, "loss": loss, "label_smoothing": label_smoothing}
+    arguments |= {"class_weight_beta": class_weight_beta, "class_balanced": class_balanced, "ema_decay": ema_decay}
+    arguments |= {"contrastive": contrastive, "contrastive_temperature": contrastive_temperature, "head": head}
+    arguments |= {"augmentation": augmentation, "modality_dropout": modality_dropout, "frozen": frozen, "seed": seed}
+    arguments |= {"validation": validation is not None}
+    precision = str(fabric._precision.precision)
+    settings = run_settings(arguments, encoder, inputs, labels, precision=precision)
 
     targets = torch.from_numpy(labels.astype(np.int64))
     smoothing = {"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}
@@ -271,7 +270,7 @@ def pretrain(
             average_buffers(fabric, module)  # each process has seen other batches
         seconds = time.perf_counter() - started
         if validation is not None:
-            row |= fabric.broadcast(validation.score(result.encoder, precision=settings["precision"]))
+            row |= fabric.broadcast(validation.score(result.encoder, precision=precision))
             if progress["best"] is None or row["score"] > max(h["score"] for h in progress["history"]):
                 progress["best"], progress["best_head"] = (
                     {k: v.detach().cpu().clone() for k, v in part.state_dict().items()}

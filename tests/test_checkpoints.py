@@ -6,18 +6,22 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_metatrain import conv4, products
 
 from fewshot_prod.checkpoints import CheckpointError, TrainingState, encoder_hash, load_checkpoint, save_checkpoint
 from fewshot_prod.cli import evaluate_checkpoint
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import cached_features, embed
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.metatrain import metatrain
 from fewshot_prod.prepare import UNTRAINED, load_encoder
+from fewshot_prod.pretrain import pretrain
 
 CONFIG = {
     "image": {"name": "conv4", "width": 16},
@@ -95,6 +99,23 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
         state.path.write_bytes(damage)
         with pytest.raises(CheckpointError, match=r"state\.pt is damaged; delete it to start anew"):
             state.load({"model": encoder}, torch.optim.SGD(encoder.parameters(), 0.1))
+
+
+@pytest.mark.parametrize(
+    ("stage", "n_columns", "given"),
+    [(pretrain, 1, {"epochs": 1, "batch_size": 16}), (metatrain, 2, {"n_iterations": 1, "norm": "group"})],
+)
+def test_a_state_tells_every_argument_that_the_result_depends_on(stage, n_columns, given, tmp_path):
+    """One that it left out would let a run go on with another value."""
+    inputs, *columns = products(5, 0, n_each=20)
+    stage(conv4(), inputs, *columns[:n_columns], **given, run_dir=tmp_path, report=lambda line: None)
+    settings = torch.load(tmp_path / "state.pt")["settings"]
+    passed = {p.name: p.default for p in signature(stage).parameters.values() if p.kind == p.KEYWORD_ONLY} | given
+    for name in ("run_dir", "resume", "fabric", "report"):  # where and how it runs
+        del passed[name]
+    passed |= {"validation": False, "encoder": conv4().config, "frozen": []}
+    assert settings.keys() - passed.keys() == {"precision", "products", "data"}
+    assert {name: settings[name] for name in passed} == passed
 
 
 def test_several_writers_leave_a_whole_folder_and_nothing_else(tmp_path):

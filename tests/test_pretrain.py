@@ -193,15 +193,6 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     assert train(epochs=1, run_dir=tmp_path, lr=0.2, resume=False).history
 
 
-def test_the_default_loss_is_no_other_setting(tmp_path):
-    """Runs that were stopped before there was a choice of losses go on."""
-    train(epochs=1, run_dir=tmp_path)
-    settings = torch.load(tmp_path / "state.pt")["settings"]
-    assert settings["lr"] == 0.05 and not {"loss", "class_weight_beta"} & set(settings)
-    with pytest.raises(CheckpointError, match=r"other settings \(loss\)"):
-        train(epochs=1, run_dir=tmp_path, loss="focal")
-
-
 def test_a_state_of_other_products_is_refused(tmp_path):
     def go_on(inputs, labels):
         encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
