@@ -47,7 +47,6 @@ class ProductClassifier(nn.Module):
         encoder: maps :class:`ProductInputs` to features (B, encoder.feature_dim), as ``build_encoder`` makes it.
         n_classes: number of categories to tell apart.
         head: "linear", or "cosine" (see :class:`CosineHead`).
-        dropout: probability of zeroing a feature before the head.
 
     Example:
         >>> from fewshot_prod.encoders.product import build_encoder
@@ -57,21 +56,14 @@ class ProductClassifier(nn.Module):
         torch.Size([2, 5])
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        n_classes: int,
-        head: Literal["linear", "cosine"] = "linear",
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, encoder: nn.Module, n_classes: int, head: Literal["linear", "cosine"] = "linear") -> None:
         super().__init__()
         heads = {"linear": nn.Linear, "cosine": CosineHead}
         if head not in heads:
             raise ValueError(f"head is {head!r}; choose one of {list(heads)}")
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
         self.head = heads[head](encoder.feature_dim, n_classes)
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """Logits, float (B, n_classes)."""
-        return self.head(self.dropout(self.encoder(inputs)))
+        return self.head(self.encoder(inputs))
