@@ -38,7 +38,7 @@ def main(args: Args) -> int:
     from fewshot_prod.encoders.classifier import ProductClassifier
     from fewshot_prod.encoders.product import build_encoder
     from fewshot_prod.inputs import ProductInputs
-    from fewshot_prod.pretrain import make_optimiser, seed_step
+    from fewshot_prod.training import make_optimiser, seed_step
 
     generator = seed_step(0)
     images = torch.randint(0, 256, (args.batch_size, 64, 48, 3), generator=generator, dtype=torch.uint8)

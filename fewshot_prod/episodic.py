@@ -17,7 +17,7 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.normalisation import batch_norms
 from fewshot_prod.methods.reptile import Reptile
-from fewshot_prod.pretrain import seed_step
+from fewshot_prod.training import seed_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -25,8 +25,8 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.ridge import Ridge
-from fewshot_prod.pretrain import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
 from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.training import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -84,7 +84,7 @@ def metatrain(
         algorithm: one of ``ALGORITHMS``. "relation" and "feat" give the encoder a ``head``, unless it has theirs.
         validation: chooses the iteration, by the method that is trained; without it the last one is kept.
         meta_batch_size: episodes an iteration, over all processes.
-        outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.pretrain.learning_rate`.
+        outer_lr: peak rate of the outer optimiser, see :func:`fewshot_prod.training.learning_rate`.
         optimiser: "adamw" or "sgd".
         norm: "frozen" (running statistics stay as they are), "batch" or "group". With "batch" a metric method
             trains on the statistics of its meta-batch, updates the running ones and is used with those; MAML's

@@ -27,10 +27,11 @@ from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import with_image_features
 from fewshot_prod.inputs import ProductInputs, attribute_columns, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
-from fewshot_prod.pretrain import pretrain, seed_step
+from fewshot_prod.pretrain import pretrain
 from fewshot_prod.recipes import IMAGE_SIZES, RECIPES, Recipe
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.splits import Split
+from fewshot_prod.training import seed_step
 
 # What is known of an encoder's training beside its settings, and what that is before any
 UNTRAINED: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,42 +24,10 @@ from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.losses import LOSSES, class_balanced_weights, supervised_contrastive
 from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.training import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training returns.
-
-    Args:
-        encoder: of the chosen evaluation, in eval mode.
-        history: one dict an evaluation.
-        images_seen: products shown, each time counted.
-        seconds: wall-clock time, evaluations and earlier parts of a resumed run included.
-        head: arguments with which a method continues what was meta-trained; empty after pretraining.
-        classifier: the same encoder with the head that it was pretrained with; None after meta-training.
-    """
-
-    encoder: ProductEncoder
-    history: list[dict[str, float]]
-    images_seen: int
-    seconds: float
-    head: dict[str, float | int | bool | str] = field(default_factory=dict)
-    classifier: ProductClassifier | None = None
-
-
-def seed_step(seed: int, *position: int) -> torch.Generator:
-    """A CPU generator that depends on (seed, position) alone; torch's global one (dropout) is seeded alike.
-
-    Example:
-        >>> bool(torch.rand(1, generator=seed_step(0, 5)) == torch.rand(1, generator=seed_step(0, 5)))
-        True
-    """
-    state = int(np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    torch.manual_seed(state)
-    return torch.Generator().manual_seed(state)
 
 
 def epoch_order(category_ids: np.ndarray, generator: torch.Generator, class_balanced: bool) -> Tensor:
@@ -68,38 +36,6 @@ def epoch_order(category_ids: np.ndarray, generator: torch.Generator, class_bala
         return torch.randperm(len(category_ids), generator=generator)
     size = torch.from_numpy(np.bincount(category_ids))[torch.from_numpy(category_ids)]
     return torch.multinomial(1.0 / size, len(category_ids), replacement=True, generator=generator)
-
-
-def learning_rate(step: int, n_steps: int, warmup: float = 0.05) -> float:
-    """Factor on the peak rate: linear over the first ``warmup`` of the steps, then half a cosine down to 0."""
-    position = (step + 0.5) / n_steps
-    return (
-        position / warmup if position < warmup else 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
-    )
-
-
-def drop_modalities(
-    batch: ProductInputs, rate: float, generator: torch.Generator, part: tuple[int, int] = (0, 1)
-) -> ProductInputs:
-    """Hide the image of some products and the title of others (``rate`` / 2 each, never the last one left).
-
-    A batch of images alone, or of titles alone, stays as it is.
-
-    Args:
-        part: (i, n) for part i, from 0, of n equal ones that are dealt to processes: what is hidden in a product is
-            then what would be hidden in the whole, by the same generator.
-    """
-    if not batch.shows_images or batch.tokens is None:
-        return batch
-    i, n = part
-    draw = torch.rand(n * len(batch), generator=generator).chunk(n)[i].to(batch.lengths.device)
-    has_image = batch.has_image if batch.has_image is not None else torch.ones_like(draw, dtype=torch.bool)
-    both = has_image & (batch.lengths > 0)
-    return replace(
-        batch,
-        has_image=has_image & ~(both & (draw < rate / 2)),
-        lengths=torch.where(both & (draw > 1 - rate / 2), 0, batch.lengths),
-    )
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -156,7 +92,7 @@ def pretrain(
         category_ids: int64 (N,), any numbers; they are renumbered 0..C-1 here.
         validation: chooses the epoch; without it the last one is kept.
         batch_size: over all processes; the epoch's last partial batch is left out.
-        lr: peak rate, see :func:`learning_rate`.
+        lr: peak rate, see :func:`fewshot_prod.training.learning_rate`.
         optimiser: "sgd" (Nesterov momentum 0.9) or "adamw".
         loss: a key of :data:`fewshot_prod.losses.LOSSES`, such as "generalised_cross_entropy" where labels are noisy;
             label smoothing belongs to "cross_entropy" alone.
@@ -292,17 +228,3 @@ def pretrain(
     model.eval().requires_grad_(True)
     seen = epochs * steps * batch_size
     return Trained(encoder, progress["history"], seen, progress["seconds"], classifier=model)
-
-
-def make_optimiser(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that require gradients; no decay on vectors (norms, biases) and scalars."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
-    if name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
-    raise ValueError(f"unknown optimiser {name!r}; choose 'sgd' or 'adamw'")

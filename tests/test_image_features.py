@@ -18,9 +18,10 @@ from fewshot_prod.metatrain import metatrain
 from fewshot_prod.methods import METHODS
 from fewshot_prod.pools import Pools
 from fewshot_prod.prepare import prepare_encoder
-from fewshot_prod.pretrain import pretrain, seed_step
+from fewshot_prod.pretrain import pretrain
 from fewshot_prod.recipes import Recipe
 from fewshot_prod.splits import default_split
+from fewshot_prod.training import seed_step
 
 QUIET = {"report": lambda line: None}
 KINDS = ("attention", "concat", "gated", "late")

@@ -22,8 +22,8 @@ from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.metatrain import ALGORITHMS, METRIC, metatrain
 from fewshot_prod.methods import METHODS
-from fewshot_prod.pretrain import seed_step
 from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.training import seed_step
 
 
 def products(n_classes: int, seed: int, n_each: int = 12) -> tuple[ProductInputs, np.ndarray, np.ndarray]:

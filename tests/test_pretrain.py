@@ -21,8 +21,9 @@ from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.losses import LOSSES, class_balanced_weights
-from fewshot_prod.pretrain import drop_modalities, epoch_order, learning_rate, moving_average, pretrain, seed_step
+from fewshot_prod.pretrain import epoch_order, moving_average, pretrain
 from fewshot_prod.selection import FewShotValidation
+from fewshot_prod.training import drop_modalities, learning_rate, seed_step
 
 QUIET = {"report": lambda line: None}
 
