@@ -80,8 +80,8 @@ def minilm() -> Callable[[Tensor, Tensor], Tensor]:
     """The peer."""
     from transformers import AutoModel
 
-    from fewshot_prod.encoders.title.bag import token_mask
     from fewshot_prod.encoders.title.huggingface import unpacked
+    from fewshot_prod.encoders.title.padding import token_mask
 
     network = AutoModel.from_pretrained(unpacked("all-minilm-l6-v2"), add_pooling_layer=False).eval()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from fewshot_prod.encoders.title.padding import token_mask, uniform_weights
 
 
 class BagEncoder(nn.Module):
@@ -16,6 +17,7 @@ class BagEncoder(nn.Module):
         dropout: probability of zeroing, on the embeddings and on the feature.
 
     Example:
+        >>> import torch
         >>> BagEncoder(vocab_size=50, embedding_dim=8)(torch.tensor([[7, 3, 0], [5, 0, 0]]), torch.tensor([2, 1])).shape
         torch.Size([2, 8])
     """
@@ -38,23 +40,3 @@ class BagEncoder(nn.Module):
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """How much each token counts, (B, T): all of a title's the same."""
         return uniform_weights(tokens, lengths)
-
-
-def token_mask(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """bool (B, T): which tokens exist.
-
-    Example:
-        >>> token_mask(torch.zeros(2, 3, dtype=torch.long), torch.tensor([2, 0])).tolist()
-        [[True, True, False], [False, False, False]]
-    """
-    return torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)
-
-
-def uniform_weights(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """float (B, T): how much each token counts in a mean over a title's tokens; 0 where there is none.
-
-    Example:
-        >>> uniform_weights(torch.zeros(2, 3, dtype=torch.long), torch.tensor([2, 0])).tolist()
-        [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
-    """
-    return token_mask(tokens, lengths) / lengths.unsqueeze(1).clamp(min=1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fewshot_prod.encoders.title.bag import token_mask
+from fewshot_prod.encoders.title.padding import token_mask
 
 
 class CNNEncoder(nn.Module):

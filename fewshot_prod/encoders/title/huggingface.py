@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from fewshot_prod.catalog.titles import normalise_title, padded
-from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
+from fewshot_prod.encoders.title.padding import token_mask, uniform_weights
 from fewshot_prod.errors import MissingPackage
 from fewshot_prod.storage import cache_folder
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fewshot_prod.encoders.attention import AdditiveAttention
-from fewshot_prod.encoders.title.bag import token_mask
+from fewshot_prod.encoders.title.padding import token_mask
 
 
 class TitleEncoder(nn.Module):

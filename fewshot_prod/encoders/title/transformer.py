@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.attention import masked_softmax
-from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
+from fewshot_prod.encoders.title.padding import token_mask, uniform_weights
 
 
 class SelfAttentionBlock(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from fewshot_prod.catalog.titles import normalise_title, padded
-from fewshot_prod.encoders.title.bag import token_mask, uniform_weights
+from fewshot_prod.encoders.title.padding import token_mask, uniform_weights
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.errors import MissingPackage
 
