@@ -21,7 +21,6 @@ from fewshot_prod.plots import (
     COLUMN_WIDTH,
     SLIDE_WIDTH,
     accuracy_vs_adaptation_steps,
-    accuracy_vs_pretraining_size,
     accuracy_vs_seconds,
     attention_sheet,
     class_sizes,
@@ -94,17 +93,6 @@ def test_adaptation_steps_are_read_from_the_config_and_methods_without_them_left
     assert ax.get_xlabel() == "Adaptation steps" and "1-shot" in ax.get_title("left")
     with pytest.raises(ValueError, match="one figure shows one n_shot"):
         accuracy_vs_adaptation_steps([*records, records[0] | {"n_shot": 5}])
-
-
-def test_pretraining_size_is_a_field_or_a_path_into_the_config():
-    records = [record(0.5 + n / 1e5, images_seen=n, config={"n_base": n // 100}) for n in (20_000, 5_000)]
-    (line,) = accuracy_vs_pretraining_size(records).get_lines()
-    np.testing.assert_array_equal(line.get_xdata(), [5_000, 20_000])
-    ax = accuracy_vs_pretraining_size(records, size="config.n_base", label="Base products")
-    np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [50, 200])
-    assert ax.get_xlabel() == "Base products" and ax.get_xscale() == "log"
-    with pytest.raises(ValueError, match="no cells to draw"):
-        accuracy_vs_pretraining_size(records, size="config.nothing")
 
 
 def test_forest_marks_lie_at_the_means_and_are_filled_only_where_the_interval_leaves_out_zero():

@@ -21,7 +21,6 @@ from test_plots import record
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.plots import (
     accuracy_vs_adaptation_steps,
-    accuracy_vs_pretraining_size,
     accuracy_vs_shots,
     attention_sheet,
     confusion_matrix,
@@ -53,10 +52,6 @@ def steps() -> Axes:
     return accuracy_vs_adaptation_steps(cells)
 
 
-def sizes() -> Axes:
-    return accuracy_vs_pretraining_size([record(0.5 + n / 1e6, images_seen=n) for n in (10_000, 50_000, 200_000)])
-
-
 def forest(mean: float = 0.03) -> Axes:
     base = record(0.6, method="nearest_centroid")
     return difference_forest(
@@ -82,7 +77,6 @@ def episode() -> Axes:
 FIGURES: dict[str, Callable[[], Axes]] = {
     "accuracy_vs_shots": shots,
     "accuracy_vs_adaptation_steps": steps,
-    "accuracy_vs_pretraining_size": sizes,
     "difference_forest": forest,
     "confusion_matrix": partial(
         confusion_matrix, [[8, 2, 0], [3, 6, 1], [0, 0, 9]], ["cup", "mug", "lamp"], parents=["ware", "ware", "light"]

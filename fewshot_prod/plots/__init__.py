@@ -9,11 +9,7 @@ from __future__ import annotations
 from fewshot_prod.plots.attention import attention_sheet, modality_weights
 from fewshot_prod.plots.categories import class_sizes, confusion_matrix, embedding_map
 from fewshot_prod.plots.comparisons import accuracy_vs_seconds, difference_forest, rank_diagram
-from fewshot_prod.plots.curves import (
-    accuracy_vs_adaptation_steps,
-    accuracy_vs_pretraining_size,
-    accuracy_vs_shots,
-)
+from fewshot_prod.plots.curves import accuracy_vs_adaptation_steps, accuracy_vs_shots
 from fewshot_prod.plots.missing import missing_sheet
 from fewshot_prod.plots.pictures import episode_sheet, product_sheet
 from fewshot_prod.plots.style import COLUMN_WIDTH, SLIDE_WIDTH, save_figure
@@ -23,7 +19,6 @@ __all__ = [
     "COLUMN_WIDTH",
     "SLIDE_WIDTH",
     "accuracy_vs_adaptation_steps",
-    "accuracy_vs_pretraining_size",
     "accuracy_vs_seconds",
     "accuracy_vs_shots",
     "adaptation_curve",

@@ -1,10 +1,9 @@
-"""Accuracy curves from records: over shots, adaptation steps and the size of pretraining."""
+"""Accuracy curves from records: over shots and adaptation steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,31 +68,6 @@ def accuracy_vs_adaptation_steps(
         if steps is not None:  # the method's name without options, which say the steps too
             cells.append(record | {"method": record["method"].partition(",")[0], "n_adaptation_steps": steps})
     return _accuracy_curves(cells, "n_adaptation_steps", "Adaptation steps", "linear", ax, series, width)
-
-
-def accuracy_vs_pretraining_size(
-    records: Iterable[Record],
-    ax: Axes | None = None,
-    *,
-    size: str = "images_seen",
-    label: str = "Products shown in training",
-    series: Sequence[str] | None = None,
-    width: float = COLUMN_WIDTH,
-) -> Axes:
-    """Accuracy over how much the encoder was trained on; otherwise as :func:`accuracy_vs_shots`.
-
-    Args:
-        size: the field, or the path to it with dots ("config.training.n_base"), that holds a number above 0.
-        label: of the axis.
-    """
-    cells = []
-    for record in current(records, "cell"):
-        value: Any = record
-        for key in size.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value:
-            cells.append(record | {"images_seen": value})
-    return _accuracy_curves(cells, "images_seen", label, "log", ax, series, width)
 
 
 def _accuracy_curves(
