@@ -27,10 +27,12 @@ class TitleEncoder(nn.Module):
         cell: "gru" or "lstm".
         bidirectional: whether to read each title from both ends.
         dropout: probability of zeroing, on the embeddings and on the feature.
+
+    Attributes:
         recurrence: "packed" runs PyTorch's fused recurrence over packed sequences: fast, for training and
             evaluation. "masked" is a loop over time with the same weights and results, for ``torch.func.grad``,
-            ``vmap`` and double backward, none of which packed sequences (or cuDNN's recurrences) support. It is
-            an attribute and may be switched at any time.
+            ``vmap`` and double backward, none of which packed sequences (or cuDNN's recurrences) support. It may be
+            switched at any time.
 
     Example:
         >>> encoder = TitleEncoder(vocab_size=50, hidden_size=8)
@@ -47,16 +49,13 @@ class TitleEncoder(nn.Module):
         cell: Literal["gru", "lstm"] = "gru",
         bidirectional: bool = True,
         dropout: float = 0.1,
-        recurrence: Literal["packed", "masked"] = "packed",
     ) -> None:
         super().__init__()
         cells = {"gru": nn.GRU, "lstm": nn.LSTM}
         if cell not in cells:
             raise ValueError(f"cell is {cell!r}; choose one of {list(cells)}")
-        if recurrence not in ("packed", "masked"):
-            raise ValueError(f"recurrence is {recurrence!r}; choose 'packed' or 'masked'")
         self.cell = cell
-        self.recurrence = recurrence
+        self.recurrence: Literal["packed", "masked"] = "packed"
         self.feature_dim = hidden_size * (2 if bidirectional else 1)
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         self.rnn = cells[cell](embedding_dim, hidden_size, batch_first=True, bidirectional=bidirectional)
