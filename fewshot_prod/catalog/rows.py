@@ -46,7 +46,6 @@ def build_catalog(
     *,
     strict: bool,
     labelled: bool = True,
-    workers: int | None = None,
     source: Path | None = None,
 ) -> Catalog:
     """Check the rows, look at their pictures, join near-duplicates.
@@ -57,7 +56,6 @@ def build_catalog(
         rows: in the order of the source; those with a ``reason`` are bad already.
         strict: raise at the first bad row instead of leaving bad rows out.
         labelled: False accepts rows without a category; their category is then the empty string.
-        workers: decoding threads.
         source: the file of the rows, for messages; None: ``root``.
 
     Raises:
@@ -65,7 +63,7 @@ def build_catalog(
     """
     for row in rows:
         row.reason = row.reason or _missing_text(row, labelled)
-    inspected = _look_at_pictures(root, rows, workers)
+    inspected = _look_at_pictures(root, rows)
     _refuse_repeated_ids(rows)
     problems = tuple(Problem(row.place, row.reason) for row in rows if row.reason)
     if problems and strict:
@@ -89,9 +87,9 @@ def _missing_text(row: Row, labelled: bool) -> str | None:
     return None
 
 
-def _look_at_pictures(root: Path, rows: Sequence[Row], workers: int | None) -> dict[str, Inspected]:
+def _look_at_pictures(root: Path, rows: Sequence[Row]) -> dict[str, Inspected]:
     looked_at = [row for row in rows if not row.reason and row.image]
-    found = inspect_images(root, [row.image for row in looked_at], workers=workers)
+    found = inspect_images(root, [row.image for row in looked_at])
     for row, picture in zip(looked_at, found, strict=True):
         row.reason = picture.reason
     return {row.image: picture for row, picture in zip(looked_at, found, strict=True)}
