@@ -1,4 +1,7 @@
-"""How each encoder of the tables is made: a literal dict of recipes. :mod:`fewshot_prod.prepare` follows them."""
+"""How each encoder of the tables is made: a dict of recipes, most of them made from a few that are written out.
+
+:mod:`fewshot_prod.prepare` follows them.
+"""
 
 from __future__ import annotations
 
@@ -202,6 +205,7 @@ def omniglot() -> dict[str, Recipe]:
 STARTS: dict[str, Recipe] = {
     "conv4": conv4,
     "resnet12": resnet12,
+    "resnet12_32_epochs": twice(resnet12, "epochs"),
     "resnet12_contrastive": replace(resnet12, options=SCRATCH | CONTRASTIVE | {"epochs": 12}),
     "lite0": lite0,
     "lite0_tuned": replace(lite0, stage="pretrain", options=TUNED),
@@ -309,7 +313,6 @@ def table2() -> dict[str, Recipe]:
 
 
 RECIPES: dict[str, Recipe] = STARTS | omniglot() | table2()
-RECIPES["resnet12_32_epochs"] = STARTS["resnet12_32_epochs"] = twice(resnet12, "epochs")
 for start in ("conv4", "resnet12", "resnet12_32_epochs", "lite0_tuned", "conv4_gru", "conv4_gru_masked"):
     RECIPES |= continued(start)
 # On fashion's validation classes ResNet-12 still gains from more episodes: 84.4 against 83.7 % 5-way at one shot, 82.0
