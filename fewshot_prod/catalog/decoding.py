@@ -105,7 +105,9 @@ def resized(image: Image.Image, size: tuple[int, int], fit: Fit = "stretch") -> 
     return np.asarray(image)
 
 
-def in_threads(function: Callable, items: Sequence, *, workers: int | None, progress: bool, what: str) -> Iterator:
+def in_threads(
+    function: Callable, items: Sequence, *, workers: int | None = None, progress: bool, what: str
+) -> Iterator:
     """``map(function, items)`` in order, over threads: Pillow decodes and resizes outside the GIL.
 
     At most ``BLOCK * BLOCKS_AHEAD`` results wait to be used. A progress bar shows where it takes long.

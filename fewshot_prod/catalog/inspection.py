@@ -29,9 +29,7 @@ class Inspected:
     reason: str | None
 
 
-def inspect_images(
-    root: Path, names: Sequence[str | None], *, workers: int | None = None, progress: bool = True
-) -> list[Inspected | None]:
+def inspect_images(root: Path, names: Sequence[str | None], *, progress: bool = True) -> list[Inspected | None]:
     """Decode every picture once and remember what was found.
 
     The memory is a file in ``cache_folder()`` keyed by a picture's path, size in bytes and modification time in
@@ -41,14 +39,13 @@ def inspect_images(
     Args:
         root: folder that ``names`` are relative to.
         names: paths; None stays None in the result.
-        workers: decoding threads, default one a CPU core.
         progress: show a bar when there are many pictures to decode.
     """
     keys = [None if name is None else _file_key(root, name) for name in names]
     memory = _Memory(root)
     new = [key for key in dict.fromkeys(keys) if isinstance(key, tuple) and key not in memory.known]
     saved_at = time.monotonic()
-    found = in_threads(lambda key: _inspect(root, key[0]), new, workers=workers, progress=progress, what="Checking")
+    found = in_threads(lambda key: _inspect(root, key[0]), new, progress=progress, what="Checking")
     for key, inspected in zip(new, found, strict=True):
         memory.known[key] = inspected
         if time.monotonic() - saved_at > SAVE_EVERY:
