@@ -272,12 +272,10 @@ def test_records_tell_what_was_adapted_and_old_ones_keep_their_keys(parts):
 
 def test_choices_that_cannot_work_are_refused():
     encoder = build()
-    with pytest.raises(
-        ValueError, match=r"parts='sound\+head': there is no 'sound' to adapt; choose from image\+title"
-    ):
+    with pytest.raises(ValueError, match="no part to adapt 'sound'.* There are image, title"):
         method = MAML(encoder, parts="sound+head")
         method.adapt(method.learner(encoder, 3), SUPPORT, LABELS)
-    with pytest.raises(ValueError, match="there is no 'titel' to adapt"):
+    with pytest.raises(ValueError, match="no part to adapt 'titel': did you mean 'title'"):
         MAML(encoder, parts="titel")
     with pytest.raises(ValueError, match="parts='title' would not move: a head of zeros passes no gradient on"):
         MAML(encoder, parts="title")
@@ -286,5 +284,5 @@ def test_choices_that_cannot_work_are_refused():
     for name in ("anil", "reptile"):
         with pytest.raises(ValueError, match="does not choose what it adapts: leave out parts='head'"):
             METHODS[name](encoder, parts="head")
-    with pytest.raises(ValueError, match="there is no 'sound' to adapt"):
+    with pytest.raises(ValueError, match="no part to adapt 'sound'"):
         FinetuneAll(encoder, transform="L2N", parts="sound").adapt(SUPPORT, LABELS, 3)

@@ -92,7 +92,7 @@ def test_options_are_selected_on_validation_classes(tmp_path):
     best, worst = done.stdout.splitlines()[-2:]
     assert float(best.split()[0]) >= float(worst.split()[0]) and "l2=" in best and "transform=L2N" in worst
     wrong = run("select_options.py", "--smoke", "--grid", "l2", cwd=tmp_path)
-    assert wrong.returncode == 1 and "write an option and its values" in wrong.stderr
+    assert wrong.returncode == 2 and "write an option and its values" in wrong.stderr
 
 
 def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
@@ -134,7 +134,7 @@ def test_smoke_of_the_attention_figure(tmp_path):
     path = tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl"
     before = path.stat().st_mtime_ns
     for wrong, answer in (
-        (["--products", "nobody"], "nobody: no novel product"),
+        (["--products", "nobody"], "no novel product 'nobody'"),
         (["--recipe", "conv4"], "conv4 has no attention fusion"),
         (["--recipe", "conv4_gru_attention_attributes"], "has no attention fusion of image and title"),
     ):
