@@ -272,7 +272,7 @@ def test_records_tell_what_was_adapted_and_old_ones_keep_their_keys(parts):
 
 def test_choices_that_cannot_work_are_refused():
     encoder = build()
-    with pytest.raises(ValueError, match="no part to adapt 'sound'.* There are image, title"):
+    with pytest.raises(ValueError, match=r"no part to adapt 'sound'.* There are image, title"):
         method = MAML(encoder, parts="sound+head")
         method.adapt(method.learner(encoder, 3), SUPPORT, LABELS)
     with pytest.raises(ValueError, match="no part to adapt 'titel': did you mean 'title'"):
