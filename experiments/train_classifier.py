@@ -62,12 +62,7 @@ def main(args: Args) -> int:
 
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.checkpoints import save_checkpoint
-    from fewshot_prod.classification import (
-        category_report,
-        classification_scores,
-        classifier_parts,
-        classifiers_table,
-    )
+    from fewshot_prod.classification import category_report, classification_scores, classifier_parts
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
     from fewshot_prod.names import UnknownName
@@ -85,6 +80,7 @@ def main(args: Args) -> int:
     from fewshot_prod.recipes import RECIPES
     from fewshot_prod.results import RESULT_VERSION, append_record
     from fewshot_prod.splits import category_parents
+    from fewshot_prod.tables import classifiers_table
 
     recipe = RECIPES.get(args.recipe)
     if recipe is None or recipe.stage != "pretrain":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,6 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from fewshot_prod.catalog import Catalog, CatalogError
-from fewshot_prod.grouping import current, shown
-from fewshot_prod.results import Record
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -151,48 +148,3 @@ def category_report(
             "most_often_taken_for": taken_for.reindex(everything).to_numpy(object),
         }
     )
-
-
-COLUMNS = {
-    "accuracy": "accuracy",
-    "top_5": "top 5",
-    "parent_accuracy": "parent",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "macro_f1": "macro F1",
-    "weighted_precision": "weighted precision",
-    "weighted_recall": "weighted recall",
-    "weighted_f1": "weighted F1",
-}
-ROWS = ("catalog", "split", "part", "modality", "encoder", "fusion", "mask_class_words", "train_seed")
-
-
-def options_apart(records: Sequence[Record]) -> list[str]:
-    """Of each record the training options in which others alike in ``ROWS`` differ, as in "head cosine, lr 0.1"."""
-    alike: dict[tuple, list[dict]] = defaultdict(list)
-    for r in records:
-        alike[tuple(r[f] for f in ROWS)].append(r["config"]["options"])
-    told = []
-    for r in records:
-        own, others = r["config"]["options"], alike[tuple(r[f] for f in ROWS)]
-        differing = [name for name in own if any(o.get(name) != own[name] for o in others)]
-        told.append(", ".join(f"{name.replace('_', ' ')} {shown(name, own[name])}" for name in differing))
-    return told
-
-
-def classifiers_table(records: Iterable[Record]) -> str:
-    """The classifiers of all categories in percent, a line each, as Markdown with its caption."""
-    found = current(records, "classifier")
-    if not found:
-        return "No records yet.\n"
-    found = [r | {"options": told} for r, told in zip(found, options_apart(found), strict=True)]
-    rows = (*ROWS, "options") if any(r["options"] for r in found) else ROWS
-    lines = [[*rows, "categories", "products", *COLUMNS.values(), "pretrained on", "images seen"]]
-    lines.append(["---"] * (len(rows)) + ["--:"] * (2 + len(COLUMNS)) + ["---", "--:"])
-    for r in found:
-        figures = ["–" if r[name] is None else f"{100 * r[name]:.1f}" for name in COLUMNS]
-        fields = ["yes" if r[f] is True else "no" if r[f] is False else shown(f, r[f]) for f in rows]
-        told = [shown(f, r[f]) for f in ("pretrained_on", "images_seen")]
-        lines.append([*fields, str(r["n_categories"]), f"{r['n_products']:,}", *figures, *told])
-    caption = "In %; macro: the plain mean over the categories that have products in the part measured on.\n\n"
-    return caption + "".join(f"| {' | '.join(line)} |\n" for line in lines)

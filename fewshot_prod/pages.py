@@ -12,7 +12,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from PIL import Image
 
-from fewshot_prod.classification import classifiers_table
 from fewshot_prod.grouping import ROWS, by_what_is_missing, current
 from fewshot_prod.plots import (
     COLUMN_WIDTH,
@@ -34,6 +33,7 @@ from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
     base_novel_differences_table,
     base_novel_table,
+    classifiers_table,
     differences_table,
     methods_table,
     missing_differences_table,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from fewshot_prod.grouping import (
@@ -37,6 +38,18 @@ MASKED = (
     "Class words masked: the phrases that name any class of the catalog (singular, plural, hyphenated) are deleted "
     "from every title."
 )
+CLASSIFIER_COLUMNS = {
+    "accuracy": "accuracy",
+    "top_5": "top 5",
+    "parent_accuracy": "parent",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "macro_f1": "macro F1",
+    "weighted_precision": "weighted precision",
+    "weighted_recall": "weighted recall",
+    "weighted_f1": "weighted F1",
+}
+CLASSIFIER_ROWS = ("catalog", "split", "part", "modality", "encoder", "fusion", "mask_class_words", "train_seed")
 
 
 def methods_table(
@@ -194,6 +207,37 @@ def speed_table(records: Iterable[Record]) -> str:
     lines += [f"| `benchmarks/{r['command']}` | {r['about']} | {r['ratio']:g} |" for r in records]
     devices = ", ".join(sorted({r["device"] for r in records}))
     return "\n".join(lines) + f"\n\nRatio: the speed of the side named first by the other's, on {devices}.\n"
+
+
+def classifiers_table(records: Iterable[Record]) -> str:
+    """The classifiers of all categories in percent, a line each, as Markdown with its caption."""
+    found = current(records, "classifier")
+    if not found:
+        return "No records yet.\n"
+    found = [r | {"options": told} for r, told in zip(found, _options_apart(found), strict=True)]
+    rows = (*CLASSIFIER_ROWS, "options") if any(r["options"] for r in found) else CLASSIFIER_ROWS
+    lines = [[*rows, "categories", "products", *CLASSIFIER_COLUMNS.values(), "pretrained on", "images seen"]]
+    lines.append(["---"] * (len(rows)) + ["--:"] * (2 + len(CLASSIFIER_COLUMNS)) + ["---", "--:"])
+    for r in found:
+        figures = ["–" if r[name] is None else f"{100 * r[name]:.1f}" for name in CLASSIFIER_COLUMNS]
+        fields = ["yes" if r[f] is True else "no" if r[f] is False else shown(f, r[f]) for f in rows]
+        told = [shown(f, r[f]) for f in ("pretrained_on", "images_seen")]
+        lines.append([*fields, str(r["n_categories"]), f"{r['n_products']:,}", *figures, *told])
+    caption = "In %; macro: the plain mean over the categories that have products in the part measured on.\n\n"
+    return caption + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _options_apart(records: Sequence[Record]) -> list[str]:
+    """Of each record the training options in which others of the same row differ, as in "head cosine, lr 0.1"."""
+    alike: dict[tuple, list[dict]] = defaultdict(list)
+    for r in records:
+        alike[tuple(r[f] for f in CLASSIFIER_ROWS)].append(r["config"]["options"])
+    told = []
+    for r in records:
+        own, others = r["config"]["options"], alike[tuple(r[f] for f in CLASSIFIER_ROWS)]
+        differing = [name for name in own if any(o.get(name) != own[name] for o in others)]
+        told.append(", ".join(f"{name.replace('_', ' ')} {shown(name, own[name])}" for name in differing))
+    return told
 
 
 def _with_norm(cells: Sequence[Record], rows: Sequence[str], columns: Sequence[str]) -> Sequence[str]:

@@ -18,11 +18,9 @@ from fewshot_prod.adapt import categorise
 from fewshot_prod.arguments import SourceArgs
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.classification import (
-    COLUMNS,
     category_report,
     classification_scores,
     classifier_parts,
-    classifiers_table,
     deal_products,
     own_parts,
 )
@@ -33,6 +31,7 @@ from fewshot_prod.pools import Pools
 from fewshot_prod.prepare import load_encoder
 from fewshot_prod.results import RESULT_VERSION, cell_key, read_records
 from fewshot_prod.splits import default_split
+from fewshot_prod.tables import CLASSIFIER_COLUMNS, classifiers_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -147,7 +146,7 @@ def test_the_report_names_what_a_category_is_taken_for():
 def test_the_table_says_in_which_options_runs_differ():
     place = {"catalog": "grocery", "split": "own", "part": "test", "modality": "image", "fusion": None}
     told = {"mask_class_words": None, "train_seed": 0, "pretrained_on": None, "images_seen": 9, "n_categories": 81}
-    numbers = {"n_products": 1000, "result_version": RESULT_VERSION} | dict.fromkeys(COLUMNS, 0.5)
+    numbers = {"n_products": 1000, "result_version": RESULT_VERSION} | dict.fromkeys(CLASSIFIER_COLUMNS, 0.5)
 
     def record(encoder: str, **options) -> dict:
         config = {"options": {"epochs": 3, "head": "linear", "class_balanced": False} | options}
