@@ -97,6 +97,10 @@ def measure_table(
     asked: set[str] = set()
     total, count, started = len(rows) * len(settings) * len(seeds), 0, time.perf_counter()
     measured_now = 0
+    possible = sum(row.n_ways is None or setting.n_way in row.n_ways for row in rows for setting in samplers)
+    before = [r for r in earlier if r["kind"] == "cell" and r["config"].get("row") in asked_for]
+    # for the time left; of those measured before some may be outdated
+    unmeasured = len(seeds) * possible - sum(r["train_seed"] in (*seeds, None) for r in before)
     for seed in seeds:
         cells: dict[tuple[str, Setting], Record] = {}
         pools: dict[str, Pools] = {}
@@ -156,7 +160,7 @@ def measure_table(
                     continue
                 cells[row.name, setting] = done[key] = record
                 measured_now += 1
-                left = (time.perf_counter() - started) / measured_now * (total - count) / 60
+                left = (time.perf_counter() - started) / measured_now * max(0, unmeasured - measured_now) / 60
                 report(
                     f"{where}: {100 * record['accuracy']:.2f} ± {100 * record['ci95']:.2f} %"
                     f"  ({record['eval_seconds']:.1f} s, about {left:.0f} min left)"
