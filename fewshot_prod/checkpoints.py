@@ -27,6 +27,9 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.storage import write_whole
 
 
+STATE_VERSION = 2  # of training states; raised when one of before cannot be gone on from
+
+
 class CheckpointError(ValueError):
     """A checkpoint folder is missing, incomplete, or does not fit what it is loaded for."""
 
