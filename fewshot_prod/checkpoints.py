@@ -26,7 +26,6 @@ from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.storage import write_whole
 
-
 STATE_VERSION = 2  # of training states; raised when one of before cannot be gone on from
 
 
