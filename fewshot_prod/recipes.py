@@ -245,8 +245,8 @@ FUSED_KINDS: dict[str, dict[str, Any]] = {
 # better than 0.1 and 0.5, and attention no better than the shares alone (5-way 1-shot 92.7 % at a spread of 0.3, 93.0 %
 # at 0), hence a small spread.
 TITLE_SHARES = {"": 0.6, "_masked": 0.4}
-# Beside lite0_contrastive's images the GRU's best is 0.8 (92.8 instead of 92.7 %, mean of both ways and both shots), that
-# of MiniLM trained on titles 1.5, masked 0.25 (95.2 instead of 94.3 %, 86.1 instead of 85.9 %); README, Limits, says more.
+# Beside lite0_contrastive's images the GRU's best is 0.8 (92.8 instead of 92.7 %, mean of both ways and both shots),
+# MiniLM's, trained on titles, 1.5, masked 0.25 (95.2 instead of 94.3 %, 86.1 instead of 85.9 %); see README, Limits.
 PRETRAINED_TITLES = ("minilm", "minilm_tuned", "sentence")  # title encoders in the GRU's place, frozen while fused
 ATTRIBUTES = {"columns": ("gender", "colour", "season", "usage"), "dim": 32}  # fashion's
 ATTRIBUTE_SHARE = 0.1  # of 0.05, 0.1, 0.2 and 0.4 on the validation classes, plain and masked
