@@ -3,7 +3,7 @@
 Command: python experiments/adapt_catalog.py --root my.csv --support support.csv --items items.csv
 (my.csv: the catalog to pretrain on, once; or --checkpoint FOLDER with an encoder that exists already)
 
-Writes: predictions.csv: one line an item with its category, the probability, and the runner-up;
+Writes: predictions.csv: one line an item that can be used with its category, the probability, and the runner-up;
 predictions_problems.csv: every row that was left out, with the reason
 """
 

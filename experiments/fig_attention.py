@@ -48,7 +48,7 @@ def main(args: Args) -> int:
     from fewshot_prod.pages import fingerprint
     from fewshot_prod.plots import attention_sheet, save_figure
     from fewshot_prod.provenance import commit, versions
-    from fewshot_prod.recipes import RECIPES
+    from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.results import RESULT_VERSION, append_record, read_records
 
     catalog, split = args.data.load()
@@ -66,7 +66,10 @@ def main(args: Args) -> int:
     for product in args.products:
         if product not in ids:
             raise UnknownName("novel product", product, ids)
-    pools = pools_of(catalog, split, args.recipe, args.runs)
+    if args.smoke:
+        pools = pools_of(catalog, split, args.recipe, Path("runs/smoke"), SMOKE)
+    else:
+        pools = pools_of(catalog, split, args.recipe, args.runs)
     encoder, inputs = pools.prepared.encoder, pools.inputs()
     attention = encoder.attention(inputs)
     weights, categories = attention["modalities"].numpy(), novel.frame["category"].to_numpy()
@@ -113,7 +116,7 @@ def main(args: Args) -> int:
     )
     folder = figures if catalog.name == "synthetic" or args.smoke else Path("runs/attention")
     figure = save_figure(ax, folder / f"{name}_products.png", Records=fingerprint(read_records(path)))
-    print(f"records in {path}; products in {figure}; then: make tables")
+    print(f"records in {path}; products in {figure}" + ("" if args.smoke else "; then: make tables"))
     return 0
 
 

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fewshot_prod.arguments import CatalogSource, SourceArgs, run_script
+from fewshot_prod.arguments import CatalogSource, SourceArgs, check_output, run_script, table_name
 from fewshot_prod.errors import UsageError
 
 
@@ -60,6 +60,7 @@ def main(args: Args) -> int:
     import torch
     from safetensors.torch import save_file
 
+    from fewshot_prod.catalog import data_folder
     from fewshot_prod.catalog.summary import summary
     from fewshot_prod.checkpoints import save_checkpoint
     from fewshot_prod.classification import category_report, classification_scores, classifier_parts
@@ -92,6 +93,7 @@ def main(args: Args) -> int:
     catalog = args.source.load(**few)
     refuse_unreadable(args.recipe, catalog)
     print(summary(catalog))
+    kept_as = table_name(args.source.root or data_folder("table")) if catalog.name == "table" else catalog.name
     runs, results = args.runs, args.results
     given = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     if args.smoke:
@@ -116,7 +118,8 @@ def main(args: Args) -> int:
     inputs = prepared.inputs(train)
     hashed = json.dumps([options, train.fingerprint], sort_keys=True)
     name = f"seed{args.seed}-{sha256(hashed.encode()).hexdigest()[:8]}"  # other options, another folder
-    folder = runs / catalog.name / split / args.recipe / name
+    folder, kept = runs / kept_as / split / args.recipe / name, results / f"classifier_{kept_as}.jsonl"
+    check_output(kept)
     sample = inputs[torch.arange(min(64, len(train)))]
     fabric = launch_fabric()
     precision = choose_precision(prepared.encoder.train(), sample, fabric, run_dir=folder)
@@ -191,7 +194,7 @@ def main(args: Args) -> int:
         "versions": versions(),
         "device": device_name(trained.encoder.device),
     }
-    append_record(results / f"classifier_{catalog.name}.jsonl", record)
+    append_record(kept, record)
     print(f"\n{classifiers_table([record])}\n{folder}: encoder/, head.safetensors, categories.csv, confusion.png")
     return 0
 

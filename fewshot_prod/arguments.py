@@ -106,12 +106,10 @@ class CatalogArgs:
 
         turned = self.source.catalog == "omniglot"
         catalog = self.source.load(**({"rotations": True} if turned else {}))
-        if self.split:
-            split = read_split(self.split)
-        else:
-            split = default_split(catalog)
-            if catalog.name == "table":  # results and encoders of two tables lie apart
-                split = replace(split, name=f"{table_name(self.source.root or data_folder('table'))}_random")
+        split = read_split(self.split) if self.split else default_split(catalog)
+        if catalog.name == "table":  # results and encoders of two tables lie apart
+            table = table_name(self.source.root or data_folder("table"))
+            split = replace(split, name=f"{table}_{split.name if self.split else 'random'}")
         return catalog, with_rotations(split) if turned else split
 
 
@@ -176,6 +174,7 @@ class MeasureArgs:
                 replace(setting, n_query=min(setting.n_query, 5)) for setting in settings if setting.n_shot <= 5
             ]
         results = self.results or folder / f"{name}.jsonl"
+        check_output(results)
         failures = measure_table(
             experiment,
             choose_rows(rows, self.rows),
@@ -264,8 +263,9 @@ def answered(run: Callable[[], int]) -> int:
         from fewshot_prod.names import UnknownName
         from fewshot_prod.results import ResultsError
 
-        bad_input = (CatalogError, CheckpointError, FileNotFoundError, ResultsError, UnknownName, UsageError)
-        if not isinstance(error, (MissingPackage, *bad_input)):
+        bad_input = (CatalogError, CheckpointError, ResultsError, UnknownName, UsageError)
+        no_access = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+        if not isinstance(error, (MissingPackage, *bad_input, *no_access)):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2

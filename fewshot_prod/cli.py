@@ -16,14 +16,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fewshot_prod.arguments import CatalogArgs, CatalogSource, Data, SourceArgs, answered
+from fewshot_prod.arguments import CatalogArgs, CatalogSource, Data, SourceArgs, answered, check_output
 from fewshot_prod.errors import UsageError
 
+if TYPE_CHECKING:
+    from fewshot_prod.catalog import Catalog
+
 TABLE = SourceArgs("table")
+
+
+def left_out(catalog: Catalog) -> str:
+    """How many rows of a catalog are not used, or are to be looked at, in a line; "" if there are none."""
+    n, m = len(catalog.problems), len(catalog.notes)
+    return f"{n} rows left out, {m} to look at: `fewshot-prod catalog` lists them\n" if n or m else ""
 
 
 def show_catalog(source: CatalogSource = TABLE) -> None:
@@ -59,8 +68,13 @@ def make_split(
     """
     from fewshot_prod import splits
 
+    if out.suffix != ".json":
+        raise UsageError(f"{out}: a split is a JSON file, give a name such as {out.with_suffix('.json')}")
+    check_output(out, keep=(source.root,))
     deal = {"random": splits.random_split, "tail": splits.tail_split, "parent": splits.parent_split}[kind]
-    split = deal(source.load(), seed, novel, validation, min_groups)
+    products = source.load()
+    print(left_out(products), end="")
+    split = deal(products, seed, novel, validation, min_groups)
     splits.write_split(split, out)
     print(f"{out}: {len(split.base)} base, {len(split.validation)} validation, {len(split.novel)} novel categories")
     if len(split.novel) < novel or len(split.validation) < validation:
@@ -101,8 +115,13 @@ def evaluate_checkpoint(
 
     if min(episodes, episodes_adapting) < 2:
         raise UsageError(f"{min(episodes, episodes_adapting)} episodes: an interval needs at least two")
+    if not ways or not shots:
+        raise UsageError(f"--ways {ways} --shots {shots}: give at least one of each")
+    if episode_seed < 0:
+        raise UsageError(f"--episode-seed {episode_seed}: give 0 or more")
     prepared = load_encoder(checkpoint)
     catalog, split = data.load()
+    print(left_out(catalog), end="")
     pools = Pools(prepared, catalog, split)
     try:
         built = pools.build(method, **({"parts": adapt} if adapt else {}))

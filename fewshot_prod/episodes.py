@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -141,13 +142,16 @@ class EpisodeSampler:
         support_rows: ArrayLike | None = None,
         query_rows: ArrayLike | None = None,
     ) -> None:
+        for name, ids in (("category_ids", category_ids), ("groups", groups)):
+            if len(ids) and np.asarray(ids).dtype.kind not in "iu":
+                raise ValueError(f"{name} are {np.asarray(ids).dtype}: give integers")
         category_ids, groups = np.asarray(category_ids, np.int64), np.asarray(groups, np.int64)
         if len(category_ids) != len(groups):
             raise ValueError(f"{len(category_ids)} category_ids but {len(groups)} groups: give one of each a row")
         for name, value, least in (("n_shot", n_shot, 1), ("n_query", n_query, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name} is {value}: it must be at least {least}")
-        if n_way != "all" and not (isinstance(n_way, int) and n_way >= 2):
+        if n_way != "all" and not (isinstance(n_way, Integral) and n_way >= 2):
             raise ValueError(f"n_way is {n_way!r}: give a number of at least 2, or 'all'")
         self._alpha = dirichlet_alpha(query_distribution)
         self.n_shot, self.n_query, self.seed, self.query_distribution = n_shot, n_query, seed, query_distribution

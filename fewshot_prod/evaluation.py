@@ -102,9 +102,12 @@ def evaluate(
 
     Raises:
         ValueError: if ``n_episodes`` is not positive, or a logit is not finite.
+        TypeError: for features where the method needs inputs, or the other way round.
     """
     if n_episodes < 1:
         raise ValueError(f"n_episodes is {n_episodes}: give at least 1")
+    if isinstance(pool, Tensor) != (method.needs == "features"):
+        raise TypeError(f"{type(method).__name__} needs {method.needs}, not {type(pool).__name__}: see Pools.of")
     started = time.perf_counter()
     if chunk is None:
         first = sampler.sample(0, 1)
@@ -118,7 +121,8 @@ def evaluate(
                 episodes = episodes.to(pool.device)
             logits = method(pool, episodes).detach()
             if not bool(torch.isfinite(logits.sum())):  # a sum is as finite as its parts, and quicker to look at
-                raise ValueError(f"{type(method).__name__} gave logits that are not finite: lower its learning rate")
+                why = "features are not" if isinstance(pool, Tensor) and not pool.isfinite().all() else "lower its rate"
+                raise ValueError(f"{type(method).__name__} gave logits that are not finite: {why}")
             guess, mask = logits.argmax(2), episodes.query_mask
             right = guess == episodes.query_labels
             shares = right.double().mean(1) if mask is None else (right & mask).sum(1).double() / mask.sum(1)

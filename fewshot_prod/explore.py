@@ -67,6 +67,7 @@ def pools_of(
     split: Split | None = None,
     recipe: str | None = None,
     runs: Path = REPOSITORY / "runs" / "encoders",
+    overrides: dict[str, Any] | None = None,
 ) -> Pools:
     """An encoder for a catalog's novel products.
 
@@ -76,13 +77,14 @@ def pools_of(
     Args:
         split: the catalog's own when None.
         recipe: a key of ``RECIPES``; when it or another split is given, no shipped encoder is used.
+        overrides: of :func:`prepare_encoder`.
     """
     usual = default_split(catalog)
     split = split or usual
     if recipe is None and split == usual and catalog.name in SHIPPED:
         kept = REPOSITORY / "data" / "checkpoints" / SHIPPED[catalog.name]
         return Pools(load_encoder(kept), catalog, split)
-    return Pools(prepare_encoder(recipe or recipe_for(catalog), catalog, split, 0, runs), catalog, split)
+    return Pools(prepare_encoder(recipe or recipe_for(catalog), catalog, split, 0, runs, overrides), catalog, split)
 
 
 def recipe_for(catalog: Catalog) -> str:

@@ -21,6 +21,7 @@ from fewshot_prod.checkpoints import TrainingState, run_settings
 from fewshot_prod.devices import average_buffers, average_gradients, launch_fabric
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
+from fewshot_prod.errors import UsageError
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.losses import LOSSES, class_balanced_weights, supervised_contrastive
 from fewshot_prod.selection import FewShotValidation
@@ -116,6 +117,7 @@ def pretrain(
     Raises:
         ValueError: for an unknown optimiser or loss, class_weight_beta outside of [0, 1), a negative ``contrastive``,
             a ``contrastive_temperature`` of 0 or less, or a loss that is not finite.
+        UsageError: for epochs, a batch size or a rate of 0 or less.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
@@ -127,6 +129,9 @@ def pretrain(
     if len(classes) < 2:
         raise CatalogError(f"all {len(inputs)} products to train on are of one category: give at least two categories")
     fabric = fabric or launch_fabric()
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
+        if not value > 0:
+            raise UsageError(f"{name} is {value}: it must be above 0")
     if len(inputs) < batch_size or batch_size % fabric.world_size:
         raise CatalogError(
             f"batch_size={batch_size} must be at most the number of products ({len(inputs)}) and a multiple of the "

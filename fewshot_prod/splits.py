@@ -128,6 +128,9 @@ def read_split(path_or_name: str | Path) -> Split:
     path = _split_path(path_or_name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        for part in PARTS:
+            if not isinstance(content[part], list):
+                raise ValueError(f"{part} is {content[part]!r}: give a list of category names")
         parts = {part: tuple(content[part]) for part in PARTS}
         words = {key: content[key] for key in ("catalog", "level", "rule")}
         if not all(isinstance(name, str) for names in (*parts.values(), words.values()) for name in names):

@@ -212,7 +212,11 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     (tmp_path / "few.csv").write_text("\n".join(few))
     few = SourceArgs("table", tmp_path / "few.csv")
     assert script.main(replace(arguments, source=few)) == 0  # fewer than one batch
-    (record,) = read_records(tmp_path / "runs" / "smoke" / "classifier_table.jsonl")
+    for option, value in {"epochs": 0, "batch_size": -5, "lr": float("nan")}.items():
+        with pytest.raises(UsageError, match=f"{option} is {value}: it must be above 0"):
+            script.main(replace(arguments, source=few, smoke=False, results=tmp_path, **{option: value}))
+    (path,) = (tmp_path / "runs" / "smoke").glob("classifier_few-*.jsonl")
+    (record,) = read_records(path)
     assert record["config"]["options"]["batch_size"] == record["n_train"] < 20
     pair = ["title,category", *(f"{word} {name},{name}" for name in ("cup", "mug") for word in ("red", "blue"))]
     (tmp_path / "pairs.csv").write_text("\n".join(pair))

@@ -126,6 +126,10 @@ def test_diverged_logits_are_refused():
 
     with pytest.raises(ValueError, match="Diverged gave logits that are not finite"):
         evaluate(Diverged(), POOL, SAMPLER, 5)
+    with pytest.raises(ValueError, match="not finite: features are not"):
+        evaluate(Diverged(), torch.full_like(POOL, float("nan")), SAMPLER, 5)
+    with pytest.raises(TypeError, match=r"Noisy needs features, not ProductInputs: see Pools.of"):
+        evaluate(Noisy(), ProductInputs(images=torch.zeros(2, 8, 8, 3, dtype=torch.uint8)), SAMPLER, 5)
     with pytest.raises(ValueError, match="n_episodes is 0: give at least 1"):
         evaluate(Noisy(), POOL, SAMPLER, 0)
 

@@ -127,6 +127,7 @@ def test_smoke_of_the_attention_figure(tmp_path):
     (tmp_path / "data").symlink_to(ROOT / "data")
     done = run("fig_attention.py", "--smoke", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "runs" / "encoders").exists()
     records = read_records(tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl")
     assert len(records) == len(read_split("synthetic_random").novel)
     assert all(sum(r["modality_weights"].values()) == pytest.approx(1, abs=1e-5) for r in records)
@@ -180,8 +181,13 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     assert about == "nearest_centroid, inductive, norm frozen, novel classes of synthetic_random, 40 episodes"
     accuracy = {line.split(":")[0]: float(re.search(r": ([\d.]+) ±", line).group(1)) for line in lines}
     assert 60 < accuracy["5-way 1-shot"] < accuracy["5-way 5-shot"] < 100
-    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), "--queries", "100"])
-    assert main() == 2 and "n_query=100" in capsys.readouterr().err
+    for wrong, told in (
+        ("--queries 100", "n_query=100"),
+        ("--ways", "--ways ()"),
+        ("--episode-seed -1", "seed -1: give"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), *wrong.split()])
+        assert main() == 2 and told in capsys.readouterr().err
 
 
 def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, capsys):
@@ -194,6 +200,13 @@ def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, 
     )
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--min-groups", "2", "--novel", "1", "--validation", "0"])
     assert main() == 0
+    kept = (tmp_path / "shop.csv").read_bytes()
+    for wrong, told in (("shop.csv", "a split is a JSON file"), ("shop.json", "is read here and would be overwritten")):
+        (tmp_path / wrong).write_bytes(kept)
+        read = str(tmp_path / "shop.csv") if wrong == "shop.csv" else str(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["fewshot-prod", "split", str(tmp_path / wrong), "--root", read])
+        assert main() == 2 and told in capsys.readouterr().err
+        assert (tmp_path / wrong).read_bytes() == kept
 
 
 @pytest.mark.parametrize("error", [UsageError("--rows: none"), MissingPackage("needs 'jieba'")])

@@ -340,6 +340,27 @@ def test_a_long_title_goes_on_in_another_line_inside_the_axes():
     assert max(t.get_window_extent().x1 for t in words) <= ax.figure.bbox.x1
 
 
+def test_a_title_that_is_too_long_for_its_row_ends_in_an_ellipsis():
+    title = [f"word{i}" for i in range(60)]
+    ax = attention_sheet([title, ["red", "mug"]], [np.ones(60), np.ones(2)], names=["long", "short"])
+    texts = {t.get_text(): t.get_position()[1] for t in ax.texts}
+    assert "word59" not in texts and texts["word0"] < texts["…"] < texts["short"]
+
+
+def test_bytes_are_shown_as_the_characters_that_they_spell():
+    spelled = [f"<0x{byte:02X}>" for byte in "边".encode()]
+    ax = attention_sheet([[*spelled, "桌"]], [[0.1, 0.2, 0.3, 0.4]])
+    assert [t.get_text() for t in ax.texts] == ["边", "桌"]
+    shades = [t.get_bbox_patch().get_facecolor() for t in ax.texts]
+    assert shades[0] != shades[1]  # 0.6 against 0.4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".jpg", ""])
+def test_figures_are_written_in_the_format_of_their_suffix(tmp_path, suffix):
+    path = style.save_figure(attention_sheet([["red"]], [[1.0]]), tmp_path / f"figure{suffix}", Records="abc")
+    assert path.is_file() and path.suffix == (suffix or ".png")
+
+
 def test_modality_weights_are_means_of_categories_the_most_visual_on_top():
     ax = modality_weights([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]], ["words", "words", "looks"])
     assert [t.get_text() for t in ax.get_yticklabels()] == ["looks", "words"]

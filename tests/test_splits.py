@@ -141,6 +141,13 @@ def test_parents_are_disjoint_where_the_split_says_so(tmp_path):
     (tmp_path / "s.json").write_text((tmp_path / "s.json").read_text().replace("true", '"yes"'))
     with pytest.raises(CatalogError, match="holds_out_parents is 'yes': give true or false"):
         read_split(tmp_path / "s.json")
+    (tmp_path / "s.json").write_text(json.dumps({"catalog": "c", "level": "l", "rule": "r", "novel": "chairs"}))
+    with pytest.raises(CatalogError, match="needs the key 'base'"):
+        read_split(tmp_path / "s.json")
+    names = {"base": ["a"], "validation": [], "novel": "chairs"}
+    (tmp_path / "s.json").write_text(json.dumps({"catalog": "c", "level": "l", "rule": "r", **names}))
+    with pytest.raises(CatalogError, match="novel is 'chairs': give a list of category names"):
+        read_split(tmp_path / "s.json")
 
 
 def test_the_fingerprint_is_of_names_alone():

@@ -268,6 +268,28 @@ def test_other_encodings(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("标题,类目\n红色杯子,杯子\n".encode("gb18030"))
     assert load_catalog("table", path, encoding="gb18030").titles == ["红色杯子"]
+    path.write_text("标题,类目\n红色杯子,杯子\n", encoding="utf-8")  # one of several tables
+    assert load_catalog("table", path, encoding="gb18030").titles == ["红色杯子"]
+    path.write_text("title,category\nRed cup,cup\n", encoding="utf-16-le")
+    assert load_catalog("table", path, encoding="utf-16-le").titles == ["Red cup"]
+    path.write_bytes(b"title,category\n" + "红色杯子,杯子\n".encode("gb18030") * 6 + b"Red cup,cup\n" * 4)
+    with pytest.raises(CatalogError, match=r"6 of 10 rows are not UTF-8: .* name its encoding, such as gbk"):
+        load_catalog("table", path)
+
+
+def test_delimiters_behind_the_last_field_cost_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text("title,category\nRed cup,cup,,\nBlue cup,cup\nGreen cup,cup,,x\n")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.titles == ["Red cup", "Blue cup"]
+    assert "4 fields where the header has 2" in catalog.problems[0].reason
+
+
+def test_a_category_that_looks_like_a_missing_value_is_pointed_at(tmp_path):
+    (tmp_path / "t.csv").write_text("title,category\nRed cup,cup\nBlue cup,nan\n")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.categories == ("cup", "nan")
+    (note,) = catalog.notes
+    assert note.row == "t.csv:3" and "'nan' looks like a missing value" in note.reason
 
 
 def test_lines_that_a_quote_joins_are_named(tmp_path):

@@ -28,16 +28,17 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
 
     Args:
         delimiter: default a tab for .tsv and .tab, else whichever of ``, ; tab |`` cuts the header into most fields.
-        encoding: of the text, as Python names it.
+        encoding: of the text, as Python names it; what is UTF-8 throughout is read as that all the same, as one of
+            several tables may be.
 
     Returns:
         the header's fields, stripped (one without a name becomes ``column 3``), and the records.
 
     Raises:
-        CatalogError: if the file or its header cannot be read.
+        CatalogError: if the file or its header cannot be read, or most of it is in another encoding.
     """
     data = _read_bytes(path)
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8") or _is_utf8(data):
         encoding = "utf-8-sig"
     try:
         text = data.decode(encoding, errors="surrogateescape")
@@ -57,7 +58,22 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
     if len(set(header)) < len(header):
         repeated = sorted({field for field in header if header.count(field) > 1})
         raise CatalogError(f"{path}:{line}: the header names the columns {repeated} more than once; rename them")
-    return header, [(n, fields, why or _fault(fields, len(header), encoding)) for n, fields, why in records]
+    found = []
+    for n, fields, why in records:
+        fields = fields if any(fields[len(header) :]) else fields[: len(header)]  # delimiters behind the last field
+        found.append((n, fields, why or _fault(fields, len(header), encoding)))
+    undecodable = sum(any(map(_undecodable, fields)) for _, fields, _ in found)
+    if len(found) >= 10 and undecodable > len(found) / 2:
+        raise CatalogError(f"{path}: {undecodable} of {len(found)} rows are not {_shown(encoding)}: {ENCODING_REMEDY}")
+    return header, found
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether these bytes can hardly be anything but UTF-8; the zero bytes of UTF-16 would pass as UTF-8 too."""
+    try:
+        return b"\0" not in data and not data.decode().isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -166,6 +166,8 @@ def _row(
         value = unicodedata.normalize("NFC", cells[column]) if role in ("category", "parent") else cells[column]
         if role in ("category", "product_id") or value.casefold() not in MISSING:
             setattr(row, role, value or None)
+    if row.category and row.category.casefold() in MISSING:
+        row.note = f"the category {row.category!r} looks like a missing value: if it is one, leave the cell empty"
     row.product_id = row.product_id or f"{place}-{number}"
     if row.image:
         row.image, row.reason = _image_path(table.parent, row.image)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, SHADES, drawn_on, points, text_scale
 
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # a piece of TitleTokenizer that is no character by itself
 MODALITY_COLOURS = (COLOURS[0], COLOURS[6], "0.75")  # the darkest first
 
 
@@ -30,7 +33,8 @@ def attention_sheet(
     """Products in rows: the picture, how much attention each modality gets, and the title shaded token by token.
 
     Args:
-        pieces: the tokens of each title as text, N lists; empty for a missing title.
+        pieces: the tokens of each title as text, N lists; empty for a missing title. Bytes, as in "<0xE8>", are put
+            together to the characters that they spell.
         token_weights: attention paid to them, each at least as long as its title (what is padding is left out).
             A title's most attended token is the darkest.
         images: uint8 (N, H, W, 3), or None.
@@ -41,10 +45,11 @@ def attention_sheet(
     Raises:
         ValueError: if a title has more tokens than weights.
     """
-    n = len(pieces)
+    n, readable = len(pieces), []
     for i, (title, weights) in enumerate(zip(pieces, token_weights, strict=True)):
         if len(title) > len(np.asarray(weights)):
             raise ValueError(f"title {i} has {len(title)} tokens but {len(np.asarray(weights))} weights")
+        readable.append(_with_characters(title, np.asarray(weights, float)))
     with drawn_on(ax, width, n * 0.56 * text_scale(width)) as ax:
         ax.axis("off")
         size = 0.9 * ax.xaxis.label.get_size()
@@ -54,7 +59,7 @@ def attention_sheet(
         ax.set_ylim(down, 0)
         picture = 0.9 * row if images is not None else 0.0
         left = picture + 0.8 * size if images is not None else 0.0
-        for i, title in enumerate(pieces):
+        for i, (title, paid) in enumerate(readable):
             top = i * row
             if images is not None:
                 wide = picture * images.shape[2] / images.shape[1]
@@ -74,10 +79,25 @@ def attention_sheet(
                 _modality_bar(ax, np.asarray(modality_weights)[i], modalities, (0.5 * across, line), 0.5 * across, size)
             if names is not None or modality_weights is not None:
                 line += 1.6 * size
-            _shaded_title(ax, title, np.asarray(token_weights[i], float), (left, line), across, size)
+            _shaded_title(ax, title, paid, (left, line), (across, top + row - 0.7 * size), size)
         ax.set_xlim(0, across)  # imshow moves them
         ax.set_ylim(down, 0)
     return ax
+
+
+def _with_characters(pieces: Sequence[str], weights: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The pieces with each run of bytes, as in "<0xE8>", as the characters that it spells, and their summed weights."""
+    joined: list[str] = []
+    paid: list[float] = []
+    for spelled, run in groupby(zip(pieces, weights, strict=False), key=lambda piece: bool(BYTE.fullmatch(piece[0]))):
+        texts, values = zip(*run, strict=True)
+        if spelled:
+            joined.append(bytes(int(text[3:5], 16) for text in texts).decode(errors="replace"))
+            paid.append(sum(values))
+        else:
+            joined += texts
+            paid += values
+    return joined, np.array(paid)
 
 
 def modality_weights(
@@ -132,10 +152,15 @@ def _modality_bar(
 
 
 def _shaded_title(
-    ax: Axes, title: Sequence[str], weights: np.ndarray, corner: tuple[float, float], right: float, size: float
+    ax: Axes,
+    title: Sequence[str],
+    weights: np.ndarray,
+    corner: tuple[float, float],
+    end: tuple[float, float],
+    size: float,
 ) -> None:
-    """Tokens one after the other from ``corner``, in further lines where they would pass ``right`` (points)."""
-    x, y = corner
+    """Tokens from ``corner`` (points) on, in lines up to ``end``; what does not fit is left out behind an ellipsis."""
+    (x, y), (right, bottom) = corner, end
     if not len(title):
         ax.text(x, y, "(no title)", va="center", fontsize=size, style="italic", color="0.4")
         return
@@ -153,6 +178,9 @@ def _shaded_title(
         )
         wide = text.get_window_extent().width / pixel
         if x + wide > right and x > corner[0]:
+            if y + 1.6 * size > bottom:
+                text.set(text="…", color="black", bbox=None)
+                return
             x, y = corner[0], y + 1.6 * size
             text.set_position((x, y))
         x += wide + 0.45 * size

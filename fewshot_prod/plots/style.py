@@ -143,10 +143,12 @@ def save_figure(ax: Axes, path: Path | str, **metadata: str) -> Path:
     """Write the figure of ``ax`` and close it.
 
     Args:
-        metadata: texts that the PNG carries, such as what it was drawn from.
+        path: its suffix says the format, PNG where there is none.
+        metadata: texts that a PNG carries, such as what it was drawn from.
     """
-    path = Path(path)
+    path = Path(path) if Path(path).suffix else Path(f"{path}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(path, dpi=300 if ax.figure.get_figwidth() < 5 else 150, metadata=metadata | {"Software": None})
+    told = {"metadata": metadata | {"Software": None}} if path.suffix == ".png" else {}
+    ax.figure.savefig(path, dpi=300 if ax.figure.get_figwidth() < 5 else 150, **told)
     plt.close(ax.figure)
     return path
