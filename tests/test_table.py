@@ -339,6 +339,20 @@ def test_unlabelled_items(tmp_path):
     assert [(p.row, p.reason.split(":")[0]) for p in catalog.problems] == [("items.csv:3", "nothing to see")]
 
 
+def test_an_item_whose_picture_cannot_be_used_keeps_its_title(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("image,title,category\ngone.png,Red cup,cup\ngone.png,,cup\n,Blue plate,plate\n")
+    items = load_catalog("table", path, labelled=False)
+    assert items.titles == ["Red cup", "Blue plate"] and items.frame["image"].isna().all()
+    assert [(p.row, p.reason) for p in items.notes] == [
+        ("items.csv:2", "image missing: gone.png; the row keeps its title")
+    ]
+    assert [p.row for p in items.problems] == ["items.csv:3"]
+    assert load_catalog("table", path).titles == ["Blue plate"]  # to learn from it is a bad row
+    with pytest.raises(CatalogError, match=r"items.csv:2: image missing"):
+        load_catalog("table", path, labelled=False, strict=True)
+
+
 def test_near_duplicates_share_a_group_with_the_users_own(tmp_path):
     for name, seed in [("a", 0), ("b", 1), ("c", 1), ("d", 2)]:
         save_picture(tmp_path / f"{name}.png", seed)

@@ -55,7 +55,8 @@ def build_catalog(
         root: folder that the rows' images are relative to.
         rows: in the order of the source; those with a ``reason`` are bad already.
         strict: raise at the first bad row instead of leaving bad rows out.
-        labelled: False accepts rows without a category; their category is then the empty string.
+        labelled: False accepts rows without a category; their category is then the empty string. One whose picture
+            cannot be used keeps its title.
         source: the file of the rows, for messages; None: ``root``.
 
     Raises:
@@ -63,7 +64,7 @@ def build_catalog(
     """
     for row in rows:
         row.reason = row.reason or _missing_text(row, labelled)
-    inspected = _look_at_pictures(root, rows)
+    inspected = _look_at_pictures(root, rows, titles_will_do=not labelled and not strict)
     _refuse_repeated_ids(rows)
     problems = tuple(Problem(row.place, row.reason) for row in rows if row.reason)
     if problems and strict:
@@ -87,12 +88,16 @@ def _missing_text(row: Row, labelled: bool) -> str | None:
     return None
 
 
-def _look_at_pictures(root: Path, rows: Sequence[Row]) -> dict[str, Inspected]:
+def _look_at_pictures(root: Path, rows: Sequence[Row], *, titles_will_do: bool) -> dict[str, Inspected]:
     looked_at = [row for row in rows if not row.reason and row.image]
-    found = inspect_images(root, [row.image for row in looked_at])
+    names = [row.image for row in looked_at]
+    found = inspect_images(root, names)
     for row, picture in zip(looked_at, found, strict=True):
-        row.reason = picture.reason
-    return {row.image: picture for row, picture in zip(looked_at, found, strict=True)}
+        if picture.reason and row.title and titles_will_do:
+            row.image, row.note = None, f"{picture.reason}; the row keeps its title"
+        else:
+            row.reason = picture.reason
+    return dict(zip(names, found, strict=True))
 
 
 def _refuse_repeated_ids(rows: Sequence[Row]) -> None:

@@ -55,10 +55,10 @@ def load_table(
     """Read a table, or the folder that holds one, or a folder of pictures per category.
 
     Image paths are relative to the table's folder, or absolute. A row that names an image which cannot be used is
-    left out even if it has a title; a row that names none is kept for its title. ``NA``, ``n/a``, ``null``, ``none``
-    and ``nan`` mean missing, except as a category or an id. A row without an id gets ``line-17``. In a folder tree
-    the category is the folder that a picture lies in, the parent the folder above, and folders train, val and test
-    at the top become the column ``split``.
+    left out even if it has a title, unless it is without a label, to be categorised; a row that names none is kept for
+    its title. ``NA``, ``n/a``, ``null``, ``none`` and ``nan`` mean missing, except as a category or an id. A row
+    without an id gets ``line-17``. In a folder tree the category is the folder that a picture lies in, the parent the
+    folder above, and folders train, val and test at the top become the column ``split``.
 
     Args:
         root: the file, a folder with exactly one table in it, or a folder tree.
