@@ -2,7 +2,7 @@
 
 Command: make demo         (python experiments/demo.py)
 
-Minutes: about 6 on two CPU cores; run again, it reuses what is unchanged
+Minutes: about 7 on two CPU cores; run again, it reuses what is unchanged
 
 Writes: runs/demo/: table.md, accuracy_vs_shots.png, records.jsonl, and the trained encoders
 """
@@ -60,7 +60,7 @@ def main(args: Args) -> int:
     started = time.perf_counter()
     catalog = load_catalog("synthetic")
     print(summary(catalog))
-    print("\nOn two CPU cores this takes about 6 minutes the first time.\n")
+    print("\nOn two CPU cores this takes about 7 minutes the first time.\n")
     settings, split = [Setting(5, shot) for shot in (1, 5, 10)], default_split(catalog)
     results, code = args.cells.measure(
         "demo", demo_rows(), settings, catalog, split, name="records", folder=args.cells.runs
