@@ -429,6 +429,11 @@ def test_a_split_file_is_held_against_the_catalog_before_anything_else(tmp_path,
     code, out, error = run_here(*train, "short.json")
     assert code == 0, error
     assert "4 of 8 categories take no part, not being in split short: candle, drawer, easel, ...\n" in out
+    write_titles(tmp_path / "others.csv", words, 8)
+    code, out, error = run_here(*train, "short.json", "--root", "others.csv")
+    kept = sorted(path.name for path in (tmp_path / "runs" / "smoke" / "table").iterdir())
+    assert [name.split("-")[0] for name in kept] == ["others", "titles"]  # neither takes the other's place
+    assert all(name.endswith("_short") for name in kept)
     code, out, error = run_here(*train, "ghost.json")
     assert code == 2 and out == "" and error.count("\n") == 1
     assert "1 novel categories of split 'ghost' are not in catalog 'table': ghost;" in error
