@@ -148,7 +148,7 @@ def main(args: Args) -> int:
         "options": options | ({"refit": True} if args.refit else {}),
         "seed": args.seed,
     }
-    pretrained_on = [*prepared.encoder.pretrained_on, f"{catalog.name}, part {args.part} held out"]
+    pretrained_on = [*prepared.encoder.pretrained_on, f"{catalog.name}, all categories"]
     facts = {
         **prepared.facts,
         **UNTRAINED,

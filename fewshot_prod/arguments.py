@@ -227,7 +227,7 @@ def check_output(path: Path, keep: Sequence[Path | None] = ()) -> None:
     if path.resolve() in inputs or (path.is_file() and path.resolve().parent in inputs):
         raise UsageError(f"{path} is read here and would be overwritten: give another file to write")
     if path.is_dir():
-        raise UsageError(f"{path} is a folder: give the file to write, such as {path / 'predictions.csv'}")
+        raise UsageError(f"{path} is a folder: give the file to write")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,11 +244,15 @@ def run_script(main: Callable[[Any], int], arguments: type, description: str) ->
         check_seeds(args)
         return main(args)
 
-    return answered(checked)
+    kept = "interrupted: what is finished is kept, and the same command goes on from there"
+    return answered(checked, interrupted=kept)
 
 
-def answered(run: Callable[[], int]) -> int:
+def answered(run: Callable[[], int], *, interrupted: str = "interrupted") -> int:
     """Run a command; what was given wrongly is answered by one line, no traceback.
+
+    Args:
+        interrupted: what to say when it is stopped from the keyboard.
 
     Returns:
         The exit code: ``run``'s; 2 for bad input, or where a package is missing; 130 when interrupted.
@@ -256,7 +260,7 @@ def answered(run: Callable[[], int]) -> int:
     try:
         return run()
     except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        print(f"\n{interrupted}", file=sys.stderr)
         return 130
     except (ImportError, ValueError, OSError) as error:
         from fewshot_prod.catalog import CatalogError
