@@ -127,7 +127,9 @@ def test_smoke_of_the_attention_figure(tmp_path):
     (tmp_path / "data").symlink_to(ROOT / "data")
     done = run("fig_attention.py", "--smoke", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "runs" / "encoders").exists()
+    trained = run("fig_attention.py", "--smoke", "--recipe", "conv4_gru", cwd=tmp_path)
+    assert trained.returncode == 0 and "epoch 1/1" in trained.stdout, trained.stderr
+    assert not (tmp_path / "runs" / "encoders").exists(), "a smoke run trains where no real encoder lies"
     records = read_records(tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl")
     assert len(records) == len(read_split("synthetic_random").novel)
     assert all(sum(r["modality_weights"].values()) == pytest.approx(1, abs=1e-5) for r in records)
