@@ -62,8 +62,12 @@ def table_rows() -> list[Row]:
         name, recipe = method.replace("_", " "), f"omniglot_{method}"
         rows.append(Row(name, recipe, method, against=(centroid,), n_ways=(5,)))
         rows.append(Row(f"{name}, support statistics", recipe, method, {"norm": "support"}, n_ways=(5,)))
-    rows.append(Row("maml, 20 ways", "omniglot_maml_20way", "maml", against=("maml",)))
-    rows.append(Row("maml, 20 ways, support statistics", "omniglot_maml_20way", "maml", {"norm": "support"}))
+    for name, recipe, against in (
+        ("maml, 20 ways", "omniglot_maml_20way", "maml"),
+        ("maml, 20 ways, long", "omniglot_maml_20way_long", "maml, 20 ways"),
+    ):
+        rows.append(Row(name, recipe, "maml", against=(against,)))
+        rows.append(Row(f"{name}, support statistics", recipe, "maml", {"norm": "support"}))
     rows.append(Row("maml, no steps", "omniglot_maml", "maml", {"n_adaptation_steps": 0}, n_ways=(5,)))
     return rows
 

@@ -19,6 +19,7 @@ PUBLISHED: dict[str, tuple[str, tuple[float | None, ...]]] = {
     "matching": ("Vinyals et al. 2016, table 1", (98.1, 98.9, 93.8, 98.5)),
     "maml": ("Finn et al. 2017, table 1, transductive", (98.7, 99.9, 95.8, 98.9)),
     "maml, 20 ways": ("Finn et al. 2017, table 1, transductive", (98.7, 99.9, 95.8, 98.9)),
+    "maml, 20 ways, long": ("Finn et al. 2017, table 1, transductive", (98.7, 99.9, 95.8, 98.9)),
     "maml first order": ("Nichol et al. 2018, table 2, transductive", (98.3, 99.2, 89.4, 97.9)),
     "anil": ("PaddleFSL, first order", (96.1, 98.7, None, None)),
     "reptile": ("Nichol et al. 2018, table 2, transductive", (97.7, 99.5, 89.4, 97.1)),

@@ -196,10 +196,10 @@ def omniglot() -> dict[str, Recipe]:
         "reptile": {**anil, "algorithm": "reptile", **reptile},
     }
     classifier = replace(recipe, stage="pretrain", options={"epochs": 8, "batch_size": 128, "lr": 0.05})
-    return {
-        "omniglot_classifier": classifier,
-        **{f"omniglot_{name}": replace(recipe, options=options) for name, options in plans.items()},
-    }
+    found = {f"omniglot_{name}": replace(recipe, options=options) for name, options in plans.items()}
+    # As many episodes again: after the first validation still gains, 98.5 and 99.8 %
+    long = replace(found["omniglot_maml_20way"], start="omniglot_maml_20way")
+    return {"omniglot_classifier": classifier, **found, "omniglot_maml_20way_long": long}
 
 
 STARTS: dict[str, Recipe] = {
