@@ -9,6 +9,7 @@ predictions_problems.csv: every row that was left out, with the reason
 
 from __future__ import annotations
 
+import codecs
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,9 +134,12 @@ def main(args: Args) -> int:
 
     base = None if catalog is None else catalog.take_groups(40)
     found = categorise(prepared, support, items, method=args.method, base=base)
-    found.to_csv(args.out, index=False)
+    # Excel knows UTF-8 by its mark alone, which items out of Excel have, unless they are in another encoding
+    marked = args.items.is_file() and args.items.open("rb").read(3) == codecs.BOM_UTF8
+    encoding = "utf-8-sig" if marked or args.columns.encoding else "utf-8"
+    found.to_csv(args.out, index=False, encoding=encoding)
     problems = problems_table(tables)
-    problems.to_csv(told, index=False)
+    problems.to_csv(told, index=False, encoding=encoding)
     unseen = int(found["category"].isna().sum())
     without = f" ({unseen} in none: the encoder reads only {' and '.join(reads)})" if unseen else ""
     print(f"\n{len(items)} products in {len(support.categories)} categories{without}: {args.out}")

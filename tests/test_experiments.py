@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import time
+from codecs import BOM_UTF8
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -354,6 +355,13 @@ def test_a_small_shop_with_headers_of_its_own(tmp_path, adapt):
     assert "training gru" in adapt(*other)[1]  # and not in the first one's place
     assert all("epoch" not in adapt(*arguments)[1] for arguments in (["--root", "shop.csv", *shop], other))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["smoke"]
+
+    results = [tmp_path / "predictions.csv", tmp_path / "predictions_problems.csv"]
+    marks = [path.read_bytes().startswith(BOM_UTF8) for path in results]
+    for_excel = tmp_path / "items.csv"
+    for_excel.write_bytes(BOM_UTF8 + for_excel.read_bytes())
+    assert adapt("--root", "shop.csv", *shop)[0] == 0
+    assert marks == [False, False] and all(path.read_bytes().startswith(BOM_UTF8) for path in results)
 
 
 def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
