@@ -38,11 +38,7 @@ def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tenso
     """
     n, q = episodes.query.shape
     index = torch.cat([episodes.support, episodes.query], 1)  # (E, S + Q)
-    targets = F.one_hot(episodes.support_labels, episodes.n_way).mT.to(
-        pool.dtype, memory_format=torch.contiguous_format
-    )
-    if episodes.support_mask is not None:
-        targets = targets * episodes.support_mask[:, None]
+    targets = support_targets(episodes, pool.dtype)
     share = pool.new_full((n, 1, q), 1 / q)
     if episodes.query_mask is not None:
         share = episodes.query_mask[:, None].to(pool.dtype)
@@ -58,6 +54,12 @@ def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tenso
         torch.index_select(pool, 0, part.reshape(-1), out=rows.view(-1, pool.shape[1]))
         out[i : i + block] = solve(rows, targets[i : i + block], share[i : i + block]).mT
     return out
+
+
+def support_targets(episodes: EpisodeBatch, dtype: torch.dtype) -> Tensor:
+    """The support's labels, one-hot, zero where padded: ``dtype`` (E, n_way, S)."""
+    targets = F.one_hot(episodes.support_labels, episodes.n_way).mT.to(dtype, memory_format=torch.contiguous_format)
+    return targets if episodes.support_mask is None else targets * episodes.support_mask[:, None]
 
 
 def support_means(rows: Tensor, targets: Tensor) -> Tensor:

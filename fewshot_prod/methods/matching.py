@@ -11,11 +11,10 @@ from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.episode_blocks import support_targets
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import episodes_gathered
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
-
-EPISODES_AT_ONCE = 256  # whose attention a CPU's cache holds
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,13 @@ class Matching:
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Log-probabilities, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
         pool = unit_length(transform_features(pool, self.transform, self.center))
-        return torch.cat([self._attended(pool, part) for part in episodes.split(EPISODES_AT_ONCE)])
-
-    def _attended(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
-        scores = support_products(pool, episodes).mul_(self.logit_scale)
-        if episodes.support_mask is not None:
-            scores.masked_fill_(~episodes.support_mask[..., None], -torch.inf)
-        labels = F.one_hot(episodes.support_labels, episodes.n_way).to(scores.dtype)  # (E, S, n_way)
-        return (scores.softmax(1).mT @ labels).clamp_min_(torch.finfo(scores.dtype).tiny).log_()
-
-
-def support_products(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
-    """Product of every support item and every query of an episode, float32 (E, S, Q); gradients flow to ``pool``."""
-    rows = torch.cat([episodes.support, episodes.query], 1)
-    sides = (episodes.support.shape[1], episodes.query.shape[1])
-    if torch.is_grad_enabled() and pool.requires_grad:
-        support, query = pool[rows].split(sides, 1)
-        return support @ query.mT
-    block = min(len(rows), episodes_gathered(pool, rows.shape[1]))
-    gathered, products = pool.new_empty(block, rows.shape[1], pool.shape[1]), pool.new_empty(len(rows), *sides)
-    for start in range(0, len(rows), block):
-        some = rows[start : start + block]
-        items = gathered[: len(some)]
-        torch.index_select(pool, 0, some.flatten(), out=items.view(-1, pool.shape[1]))
-        support, query = items.split(sides, 1)
-        torch.bmm(support, query.mT, out=products[start : start + block])
-    return products
+        rows = torch.cat([episodes.support, episodes.query], 1)
+        block = episodes_gathered(pool, rows.shape[1])
+        parts = []
+        for some, labels in zip(rows.split(block), support_targets(episodes, pool.dtype).split(block), strict=True):
+            support, query = F.embedding(some, pool).tensor_split([episodes.support.shape[1]], 1)
+            scores = (support @ query.mT).mul_(self.logit_scale)  # (B, S, Q)
+            if episodes.support_mask is not None:
+                scores.masked_fill_(labels.sum(1)[..., None] == 0, -torch.inf)
+            parts.append(labels @ scores.softmax(1))
+        return torch.cat(parts).clamp_min_(torch.finfo(pool.dtype).tiny).log_().mT
