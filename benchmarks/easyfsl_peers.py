@@ -57,6 +57,21 @@ class PaperTIM(easyfsl.methods.TIM):
         return samples @ self.prototypes.T - 0.5 * self.prototypes.square().sum(1)
 
 
+class ShiftedQueries:
+    """Queries that stay where the papers shift them, where easyfsl takes the shift back; for features as they are."""
+
+    def forward(self, query_images: Tensor) -> Tensor:
+        return super().forward(query_images + self.support_features.mean(0) - query_images.mean(0))
+
+
+class ShiftedBDCSPN(ShiftedQueries, easyfsl.methods.BDCSPN):
+    """Its own shift finds nothing to do."""
+
+
+class ShiftedLaplacianShot(ShiftedQueries, easyfsl.methods.LaplacianShot):
+    """Its own shift finds nothing to do."""
+
+
 class LinearFinetuning(easyfsl.methods.TransductiveFinetuning):
     """With a linear head from normalised class means, as in the paper, in the place of easyfsl's distances."""
 

@@ -322,11 +322,16 @@ def _weighted_mean(rows, weights):
     return [sum(w * x[d] for w, x in zip(weights, rows, strict=True)) / sum(weights) for d in range(len(rows[0]))]
 
 
+def shifted_by_loops(support, query) -> list[list[float]]:
+    """Liu et al. 2020, section 3.2: the queries, moved so that their mean is the support's."""
+    every_support, every_query = (_weighted_mean(rows, [1.0] * len(rows)) for rows in (support, query))
+    return [[x + s - q for x, s, q in zip(row, every_support, every_query, strict=True)] for row in query]
+
+
 def rectified_by_loops(support, labels, query, n_way, epsilon, n_confident) -> list[list[float]]:
     """Liu et al. 2020, section 3.2: prototypes of the support and of the surest queries of each class, shifted."""
     means = class_means_by_loops(support, labels, n_way)
-    every_support, every_query = (_weighted_mean(rows, [1.0] * len(rows)) for rows in (support, query))
-    shifted = [[x + s - q for x, s, q in zip(row, every_support, every_query, strict=True)] for row in query]
+    shifted = shifted_by_loops(support, query)
     sure = [softmax_by_loops([epsilon * _cosine(x, mean) for mean in means]) for x in shifted]
     rectified = []
     for k in range(n_way):
@@ -338,9 +343,9 @@ def rectified_by_loops(support, labels, query, n_way, epsilon, n_confident) -> l
 
 
 def bd_cspn_by_loops(support, labels, query, n_way, epsilon, n_confident) -> list[list[float]]:
-    """Cosines of the queries to the rectified prototypes."""
+    """Cosines of the shifted queries to the rectified prototypes."""
     prototypes = rectified_by_loops(support, labels, query, n_way, epsilon, n_confident)
-    return [[_cosine(x, p) for p in prototypes] for x in query]
+    return [[_cosine(x, p) for p in prototypes] for x in shifted_by_loops(support, query)]
 
 
 def laplacian_shot_by_loops(prototypes, query, weight, n_neighbours, n_iterations) -> list[list[float]]:

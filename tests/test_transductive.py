@@ -17,6 +17,7 @@ from reference import (
     prototype_logits_by_loops,
     pt_map_by_loops,
     rectified_by_loops,
+    shifted_by_loops,
 )
 from torch import Tensor
 
@@ -89,9 +90,10 @@ def test_laplacian_shot_is_algorithm_1(rectify):
     probabilities = method(FEATURES, uneven(4)).softmax(2)
     for e, (support, labels, query) in enumerate(each(UNIT, uneven(4))):
         parts = lists(support, labels, query)
-        prototypes = (
-            rectified_by_loops(*parts, 3, 10.0, None) if rectify else class_means_by_loops(parts[0], parts[1], 3)
-        )
+        prototypes = class_means_by_loops(*parts[:2], 3)
+        if rectify:
+            prototypes = rectified_by_loops(*parts, 3, 10.0, None)
+            parts[2] = shifted_by_loops(parts[0], parts[2])
         expected = laplacian_shot_by_loops(prototypes, parts[2], 0.6, 3, 5)
         assert torch.allclose(probabilities[e], torch.tensor(expected), atol=1e-5)
 
@@ -280,18 +282,21 @@ METHODS_OF_EASYFSL = (
 PEER_EPISODES = draw(30, n_shot=3, n_query=6, n_way=5)
 
 
-def test_bd_cspn_agrees_with_easyfsl(heads):
-    """To 1e-5, with its epsilon of 1 (10 in the paper) and all queries in the prototypes (the paper's surest Z)."""
-    theirs = easyfsl_logits(heads.BDCSPN(), FEATURES, PEER_EPISODES)
+def test_bd_cspn_agrees_with_easyfsl(heads, put_right):
+    """easyfsl classifies the queries where they lay before the shift. Put right, it agrees to 1e-5, with its epsilon of
+    1 (10 in the paper) and all queries in the prototypes (the paper's surest Z)."""
     ours = METHODS["bd_cspn"](cosine_scale=1.0, n_confident=None, transform="UN")(FEATURES, PEER_EPISODES)
-    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(ours, easyfsl_logits(put_right.ShiftedBDCSPN(), FEATURES, PEER_EPISODES), atol=1e-5)
+    assert agreement(ours, easyfsl_logits(heads.BDCSPN(), FEATURES, PEER_EPISODES)) > 0.9
 
 
-def test_laplacian_shot_agrees_with_easyfsl(heads):
-    """To 1e-3 in probability, since it stops early; with the prototypes of its BD-CSPN. Its knn counts the query."""
-    theirs = easyfsl_logits(heads.LaplacianShot(feature_normalization=2.0), FEATURES, PEER_EPISODES)
-    ours = METHODS["laplacian_shot"](cosine_scale=1.0, transform="L2N")(FEATURES, PEER_EPISODES)
+def test_laplacian_shot_agrees_with_easyfsl(heads, put_right):
+    """easyfsl measures distances from where the queries lay before the shift. Put right, it agrees to 1e-3 in
+    probability, since it stops early; with the prototypes of its BD-CSPN. Its knn counts the query."""
+    ours = METHODS["laplacian_shot"](cosine_scale=1.0, transform="UN")(UNIT, PEER_EPISODES)
+    theirs = easyfsl_logits(put_right.ShiftedLaplacianShot(), UNIT, PEER_EPISODES)
     assert torch.allclose(ours.softmax(2), theirs, atol=1e-3)
+    assert agreement(ours, easyfsl_logits(heads.LaplacianShot(), UNIT, PEER_EPISODES)) > 0.9
 
 
 PEER_TIM = {"fine_tuning_steps": 20, "fine_tuning_lr": 0.01, "feature_normalization": 2.0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -30,7 +29,7 @@ class BDCSPN:
         p_k = \sum_{i \in S'_k} w_{ik} x'_i,
 
     where :math:`S'_k` is the class's support, which is not shifted, with the queries that join it. A query's logits
-    are its cosines :math:`\epsilon \cos(x_q, p_k)` to these prototypes. Transductive.
+    are the cosines :math:`\epsilon \cos(x'_q, p_k)` of the shifted query to these prototypes. Transductive.
 
     Args:
         cosine_scale: the paper's epsilon, multiplies the cosines inside the weights, and the logits.
@@ -41,8 +40,7 @@ class BDCSPN:
     Raises:
         ValueError: if n_confident is below 1, the transform is unknown, or CL2N has no center.
 
-    Differs from the paper: features are centred before their norm is divided out; queries are shifted for the
-    prototypes alone and classified where they lie, as in the code of Veilleux et al. 2021 and in easyfsl.
+    Differs from the paper: features are centred before their norm is divided out.
     """
 
     cosine_scale: float = 10.0
@@ -61,46 +59,37 @@ class BDCSPN:
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
-        features = transform_features(pool, self.transform, self.center)
-        rectify = partial(rectified_prototypes, cosine_scale=self.cosine_scale, n_confident=self.n_confident)
+        return solve_in_blocks(transform_features(pool, self.transform, self.center), episodes, self._solve)
 
-        def solve(rows: Tensor, targets: Tensor, share: Tensor) -> Tensor:
-            unit = F.normalize(rectify(rows, targets, share), dim=2)
-            query = rows[:, targets.shape[2] :]
-            return self.cosine_scale * (unit @ query.mT) / _norms(query)
+    def _solve(self, rows: Tensor, targets: Tensor, share: Tensor) -> Tensor:
+        shift_queries_(rows, targets, share)
+        options = {"cosine_scale": self.cosine_scale, "n_confident": self.n_confident}
+        prototypes = rectified_prototypes(rows, targets, share, **options)
+        return self.cosine_scale * cosines(prototypes, rows[:, targets.shape[2] :])
 
-        return solve_in_blocks(features, episodes, solve)
+
+def shift_queries_(rows: Tensor, targets: Tensor, share: Tensor) -> None:
+    """Move the queries, in place, by what brings their mean onto the support's; all three as a solver is given."""
+    support, query = rows.tensor_split([targets.shape[2]], 1)
+    in_support = targets.sum(1, keepdim=True)
+    query += (in_support / in_support.sum(2, keepdim=True)) @ support - share @ query
 
 
 def rectified_prototypes(
     rows: Tensor, targets: Tensor, share: Tensor, *, cosine_scale: float, n_confident: int | None
 ) -> Tensor:
-    """Prototypes, float32 (B, n_way, D), of support and pseudo-labelled queries, from what a solver is given.
-
-    Inner products with the shift stand in for a shifted copy of the queries.
-    """
-    n_way, n_support = targets.shape[1:]
-    support, query = rows[:, :n_support], rows[:, n_support:]
-    unit = F.normalize(support_means(rows, targets), dim=2)
-    in_support = targets.sum(1, keepdim=True)
-    shift = (in_support / in_support.sum(2, keepdim=True)) @ support - share @ query  # (B, 1, D)
-
-    support_cosine = (unit @ support.mT) / _norms(support)  # (B, n_way, S)
-    dots = torch.cat([unit, shift], 1) @ query.mT  # (B, n_way + 1, Q)
-    shifted_square = _norms(query).square() + 2 * dots[:, n_way:] + shift.square().sum(2, keepdim=True)
-    query_cosine = (dots[:, :n_way] + unit @ shift.mT) / shifted_square.clamp_min(1e-12).sqrt()
-
-    confidence = (cosine_scale * query_cosine).softmax(1)
-    best = confidence.amax(1, keepdim=True)
-    joins = (confidence == best) & (share > 0)
-    if n_confident is not None and n_confident < query.shape[1]:
+    """Prototypes, float32 (B, n_way, D), of the support and the shifted queries that join it, as a solver is given."""
+    n_support = targets.shape[2]
+    cosine = cosines(support_means(rows, targets), rows)  # (B, n_way, S + Q)
+    confidence = (cosine_scale * cosine[..., n_support:]).softmax(1)
+    joins = (confidence == confidence.amax(1, keepdim=True)) & (share > 0)
+    if n_confident is not None and n_confident < share.shape[2]:
         least = torch.where(joins, confidence, -1.0).topk(n_confident, dim=2).values[..., -1:]
         joins &= confidence >= least
-    cosine = torch.cat([support_cosine, query_cosine], 2)
-    weights = (cosine_scale * cosine).masked_fill(~torch.cat([targets > 0, joins], 2), -torch.inf).softmax(2)
-    return torch.baddbmm(weights[..., n_support:].sum(2, keepdim=True) * shift, weights, rows)
+    members = torch.cat([targets > 0, joins], 2)
+    return (cosine_scale * cosine).masked_fill(~members, -torch.inf).softmax(2) @ rows
 
 
-def _norms(rows: Tensor) -> Tensor:
-    """Euclidean norms, float32 (B, 1, R)."""
-    return torch.linalg.vector_norm(rows, dim=2).clamp_min(1e-12)[:, None]
+def cosines(centers: Tensor, rows: Tensor) -> Tensor:
+    """Of each of ``centers``, float32 (B, n_way, D), and each of ``rows``, float32 (B, R, D): float32 (B, n_way, R)."""
+    return F.normalize(centers, dim=2) @ rows.mT / torch.linalg.vector_norm(rows, dim=2).clamp_min(1e-12)[:, None]

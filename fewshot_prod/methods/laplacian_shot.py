@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.bd_cspn import rectified_prototypes
+from fewshot_prod.methods.bd_cspn import rectified_prototypes, shift_queries_
 from fewshot_prod.methods.episode_blocks import solve_in_blocks, support_means
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
@@ -21,14 +21,14 @@ class LaplacianShot:
 
     Soft assignments y of the queries trade their squared distance a to the prototypes against agreement with their
     nearest neighbours among the queries (equations 1 to 3). Algorithm 1 minimises a bound of that again and again:
-    :math:`y_q \leftarrow \mathrm{softmax}(-a_q + \lambda \sum_p w_{qp} y_p)`. Prototypes are rectified as in BD-CSPN.
-    Transductive.
+    :math:`y_q \leftarrow \mathrm{softmax}(-a_q + \lambda \sum_p w_{qp} y_p)`. Before that, queries are shifted and
+    prototypes rectified as in BD-CSPN (section 3.3). Transductive.
 
     Args:
         laplacian_weight: the paper's lambda, chosen on validation classes there: 0.7 for one shot, 0.3 for five.
         n_neighbours: of each query, itself not counted; the paper's k = 3 counts it.
         n_iterations: of Algorithm 1.
-        rectify: take BD-CSPN's prototypes instead of the class means.
+        rectify: take BD-CSPN's prototypes instead of the class means, and its shifted queries.
         cosine_scale, n_confident: of BD-CSPN.
         transform: "CL2N", "L2N" or "UN", see :func:`transform_features`.
         center: float32 (D,), mean feature of the *base* classes; needed by CL2N alone.
@@ -37,7 +37,8 @@ class LaplacianShot:
         ValueError: if n_neighbours is below 1, the transform is unknown, or CL2N has no center.
 
     Differs from the paper: always ``n_iterations`` instead of stopping when the bound moves by less than 1e-6 of
-    itself. As in the authors' code, neighbourhood need not be mutual: w is not symmetric.
+    itself. Prototypes are weighted as in BD-CSPN's paper, where the authors' code averages the products times their
+    softmax over classes. As in that code, neighbourhood need not be mutual: w is not symmetric.
     """
 
     laplacian_weight: float = 0.7
@@ -63,13 +64,13 @@ class LaplacianShot:
         return solve_in_blocks(transform_features(pool, self.transform, self.center), episodes, self._solve)
 
     def _solve(self, rows: Tensor, targets: Tensor, share: Tensor) -> Tensor:
-        query = rows[:, targets.shape[2] :]
         if self.rectify:
-            prototypes = rectified_prototypes(
-                rows, targets, share, cosine_scale=self.cosine_scale, n_confident=self.n_confident
-            )
+            shift_queries_(rows, targets, share)
+            options = {"cosine_scale": self.cosine_scale, "n_confident": self.n_confident}
+            prototypes = rectified_prototypes(rows, targets, share, **options)
         else:
             prototypes = support_means(rows, targets)
+        query = rows[:, targets.shape[2] :]
         # -a_q without the query's own square, which no softmax over classes sees
         unary = torch.baddbmm(-prototypes.square().sum(2, keepdim=True), prototypes, query.mT, alpha=2)
         neighbours, weights = self._neighbours(query, share)
