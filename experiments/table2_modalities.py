@@ -46,7 +46,7 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
         more: with the rows that are slow, MAML and fine-tuning on attention fusion, that fusion trained end to end and
             co-attention, whose image features cannot be kept; and those of other title encoders and of attributes.
     """
-    from fewshot_prod.recipes import FUSED_KINDS, FUSED_STARTS, PRETRAINED_TITLES
+    from fewshot_prod.recipes import FUSED_KINDS, FUSED_STARTS, FUSED_TITLES, OTHER_TITLES, PRETRAINED_TITLES
     from fewshot_prod.rows import Row
 
     methods, parts = {"nearest_centroid": "", "prototypical": "_prototypical"}, {"parts": "title+fusion+head"}
@@ -73,19 +73,13 @@ def table_rows(image: str, *, more: bool) -> list[Row]:
                 Row(f"attention finetune_all{masked}", fused + masked, "finetune_all", parts, against, (5,)),
                 Row(f"attention finetune_head{masked}", fused + masked, "finetune_head", {}, against),
             ]
-            for title in PRETRAINED_TITLES:
+            for title in (*PRETRAINED_TITLES, *OTHER_TITLES):
                 alone, gru = f"title {title}{masked}", f"title nearest_centroid{masked}"
-                both = f"{image}_{title}_attention{masked}"
-                rows += [
-                    Row(alone, title + masked, "nearest_centroid", {}, (gru,)),
-                    Row(
-                        f"attention {title}{masked}",
-                        both,
-                        "nearest_centroid",
-                        {},
-                        (*against, alone, "image nearest_centroid"),
-                    ),
-                ]
+                rows.append(Row(alone, title + masked, "nearest_centroid", {}, (gru,)))
+                if title in FUSED_TITLES:
+                    beside = (*against, alone, "image nearest_centroid")
+                    both = f"{image}_{title}_attention{masked}"
+                    rows.append(Row(f"attention {title}{masked}", both, "nearest_centroid", {}, beside))
     return rows
 
 
