@@ -520,6 +520,14 @@ def test_fine_tuning_by_no_steps_is_nearest_centroid():
     assert torch.allclose(cosines.softmax(2), (5 * nearest).softmax(2), atol=1e-4)
 
 
+def test_logits_of_fine_tuning_are_cosines_of_features_of_any_length():
+    episodes = draw(4, 1)
+    logits = METHODS["finetune_all"](encoder=encoder(), n_adaptation_steps=0, transform="UN")(INPUTS, episodes)
+    one_a_class = episodes.support.gather(1, episodes.support_labels.argsort(1))
+    cosines = F.cosine_similarity(FEATURES[episodes.query][:, :, None], FEATURES[one_a_class][:, None], dim=3)
+    assert torch.allclose(logits, 10 * cosines, atol=1e-4)
+
+
 def test_batches_flips_and_bf16_of_fine_tuning():
     episodes = draw(2, 5)
     plain = build("finetune_all")(INPUTS, episodes)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_prod.devices import autocast
+from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.limits import check_options
@@ -150,4 +151,5 @@ class CosineClassifier(nn.Module):
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """Logits, float32 (B, n_way)."""
-        return self.method.logit_scale * F.linear(self.features(inputs), F.normalize(self.weight, dim=1))
+        features = unit_length(self.features(inputs))  # those of "UN" have any length
+        return self.method.logit_scale * F.linear(features, F.normalize(self.weight, dim=1))
