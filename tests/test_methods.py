@@ -546,14 +546,23 @@ def test_batches_flips_and_bf16_of_fine_tuning():
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("number", [-1, float("nan")])
-def test_no_option_of_a_method_is_below_zero_or_not_a_number(name, number):
+@pytest.mark.parametrize("number", [-1, float("nan"), float("inf")])
+def test_no_option_of_a_method_is_below_zero_or_not_a_finite_number(name, number):
     method = build(name)
     numbers = [n for n, value in vars(method).items() if type(value) in (int, float)]
     for option in numbers:
         with pytest.raises(ValueError, match=f"{option} is {number}: "):
             replace(method, **{option: number})
     assert numbers or name in ("nearest_centroid", "partial_distance", "relation")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_method_counts_is_whole(name):
+    method = build(name)
+    for option in (n for n in vars(method) if n.startswith("n_") or n in ("batch_size", "seed")):
+        assert getattr(replace(method, **{option: np.int64(2)}), option) == 2
+        with pytest.raises(ValueError, match=rf"{option} is 1\.5: it must be (0 or above|above 0) and whole"):
+            replace(method, **{option: 1.5})
 
 
 def test_a_missing_center_and_other_mistakes_are_told():

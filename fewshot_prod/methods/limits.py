@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
+from numbers import Integral, Real
 from typing import Any
 
 from fewshot_prod.devices import PRECISIONS
@@ -12,9 +14,12 @@ from fewshot_prod.devices import PRECISIONS
 ABOVE_ZERO = ("logit_scale", "cosine_scale", "cost_scale", "penalty", "l2", "power", "step_size", "batch_size")
 
 
+# Beside those whose name begins with n_.
+WHOLE = ("batch_size", "seed")
+
+
 def check_options(method: Any) -> None:
-    """Refuse numbers, of all options of a method (a dataclass), that are below 0, or 0 in ``ABOVE_ZERO``, or NaN; and
-    an unknown precision.
+    """:func:`check_option` for all options of a method, a dataclass.
 
     Raises:
         ValueError: naming the option, its value and the limit.
@@ -23,14 +28,25 @@ def check_options(method: Any) -> None:
         >>> from fewshot_prod.methods import METHODS
         >>> METHODS["prototypical"](logit_scale=-1.0)
         Traceback (most recent call last):
-        ValueError: logit_scale is -1.0: it must be above 0
+        ValueError: logit_scale is -1.0: it must be above 0 and finite
     """
     for field in fields(method):
-        value = getattr(method, field.name)
-        if field.name == "precision" and value not in PRECISIONS:
-            raise ValueError(f"precision is {value!r}: it must be one of {', '.join(PRECISIONS)}")
-        if not isinstance(value, (int, float)):
-            continue
-        above = field.name in ABOVE_ZERO
-        if not (value > 0 if above else value >= 0):
-            raise ValueError(f"{field.name} is {value}: it must be {'above 0' if above else '0 or above'}")
+        check_option(field.name, getattr(method, field.name))
+
+
+def check_option(name: str, value: Any) -> None:
+    """Refuse a number that is below 0, or 0 in ``ABOVE_ZERO``, or not finite, or not whole where it counts something;
+    and an unknown precision.
+
+    Raises:
+        ValueError: naming the option, its value and the limit.
+    """
+    if name == "precision" and value not in PRECISIONS:
+        raise ValueError(f"precision is {value!r}: it must be one of {', '.join(PRECISIONS)}")
+    if not isinstance(value, Real):
+        return
+    above, whole = name in ABOVE_ZERO, name.startswith("n_") or name in WHOLE
+    large_enough = value > 0 if above else value >= 0
+    if not (large_enough and (isinstance(value, Integral) if whole else math.isfinite(value))):
+        limit = f"{'above 0' if above else '0 or above'} and {'whole' if whole else 'finite'}"
+        raise ValueError(f"{name} is {value}: it must be {limit}")
