@@ -283,6 +283,8 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
         ({"norm": "group"}, "norm='group' but the encoder has 4 batch-normalisation layers"),
         ({"norm": "support"}, "norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'"),
         ({"algorithm": "reptile", "n_adaptation_steps": 21}, "21 minibatches cannot be made of 20 products"),
+        ({"algorithm": "reptile", "n_adaptation_steps": 0}, "n_adaptation_steps is 0: it must be above 0, Reptile"),
+        ({"algorithm": "reptile", "inner_lr": 0.0}, r"inner_lr is 0\.0: it must be above 0, Reptile"),
         ({"algorithm": "maml", "inner_lr": 1e30}, "lower inner_lr or outer_lr"),
     ],
 )

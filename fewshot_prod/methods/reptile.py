@@ -55,8 +55,11 @@ class Reptile(MAML):
             mean loss of the minibatches, each before its step.
 
         Raises:
-            ValueError: if there are more steps than products.
+            ValueError: if there are more steps than products, or none, or steps of length 0.
         """
+        for name, value in (("inner_lr", self.inner_lr), ("n_adaptation_steps", self.n_adaptation_steps)):
+            if value == 0:  # in use that adapts nothing
+                raise ValueError(f"{name} is {value}: it must be above 0, Reptile learns from where its steps lead")
         if self.n_adaptation_steps > len(labels):
             raise ValueError(
                 f"n_adaptation_steps={self.n_adaptation_steps} minibatches cannot be made of {len(labels)} products: "
