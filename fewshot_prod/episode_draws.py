@@ -165,6 +165,8 @@ def as_mask(rows: ArrayLike | None, n: int) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.dtype == bool and len(rows) != n:
         raise ValueError(f"a row mask of {len(rows)} for {n} rows: give one value a row, or positions")
+    if rows.dtype != bool and not len(rows):  # numpy takes an empty list for float64
+        rows = rows.astype(np.int64)
     mask = np.zeros(n, bool)
     mask[rows] = True
     return mask

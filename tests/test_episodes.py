@@ -184,6 +184,8 @@ def test_every_group_of_a_class_can_be_needed():
         ({"seed": -1}, "seed is -1: it must be at least 0"),
         ({"query_distribution": "dirichlet:0.5"}, "give 'balanced', or 'dirichlet:A' with a whole number"),
         ({"support_rows": np.ones(3, bool)}, f"a row mask of 3 for {N} rows"),
+        ({"support_rows": np.ones(0, bool)}, f"a row mask of 0 for {N} rows"),
+        ({"support_rows": []}, "0 of 8 classes have 6 groups"),
     ],
 )
 def test_impossible_settings_say_what_to_change(options, message):
