@@ -21,12 +21,15 @@ from fewshot_prod.encoders.inner_rates import attach_inner_rates
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.episodic import MAMLTraining, MetricTraining, ReptileTraining, training_pool
+from fewshot_prod.errors import UsageError
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.limits import check_option
 from fewshot_prod.methods.maml import MAML
+from fewshot_prod.methods.parts import PARTS
 from fewshot_prod.methods.ridge import Ridge
 from fewshot_prod.selection import FewShotValidation
-from fewshot_prod.training import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
+from fewshot_prod.training import Trained, drop_modalities, freeze, learning_rate, make_optimiser, seed_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -106,12 +109,26 @@ def metatrain(
 
     Raises:
         ValueError: for an unknown algorithm, a meta-batch that the processes cannot share evenly, ``norm="batch"``
-            of metric methods on several processes, ``norm="support"`` of theirs, or a loss that is not finite.
+            of metric methods on several processes, ``norm="support"`` of theirs, a logit scale that is not positive,
+            or a loss that is not finite.
+        UsageError: for numbers that are too small, or MAML's steps in what is frozen.
+        UnknownName: if ``frozen`` names a part that the encoder does not have.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
     fabric = fabric or launch_fabric()
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm={algorithm!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
+    for name, value, least in (
+        ("n_way", n_way, 2),
+        ("meta_batch_size", meta_batch_size, 1),
+        ("n_iterations", n_iterations, 1),
+        ("outer_lr", outer_lr, 0),
+        ("validate_every", validate_every, 1),
+        ("n_validation_episodes", n_validation_episodes, 1),
+    ):
+        if value is not None and not value >= least:
+            raise UsageError(f"{name} is {value}: it must be at least {least}")
+    check_option("logit_scale", logit_scale)
     if meta_batch_size % fabric.world_size:
         raise ValueError(
             f"meta_batch_size={meta_batch_size} must be a multiple of the number of processes ({fabric.world_size})"
@@ -134,7 +151,8 @@ def metatrain(
     model: MetricTraining | MAMLTraining
     metric = algorithm in METRIC
     normalise = metric if normalise is None else normalise
-    logit_scale = logit_scale or (10.0 if normalise else 1.0)
+    if logit_scale is None:
+        logit_scale = 10.0 if normalise else 1.0
     if metric:
         if algorithm in HEADS and (encoder.config.get("head") or {}).get("kind") != algorithm:
             seed_step(seed)
@@ -160,12 +178,19 @@ def metatrain(
             parts=parts,
         )
     model.to(fabric.device, memory_format=torch.channels_last)
-    for part in frozen:
-        getattr(encoder, part).requires_grad_(False)
+    freeze(encoder, frozen)
+    stepped = [part for part in frozen if part in (PARTS if parts is None else parts.split("+"))]
+    if not metric and ADAPTING[algorithm].partial and stepped:
+        others = [p for p in PARTS if p == "head" or (p not in frozen and getattr(encoder, p) is not None)]
+        raise UsageError(
+            f"{frozen=} and {parts=}: the steps of {algorithm!r} would change {' and '.join(stepped)}; give "
+            f"parts={'+'.join(others)!r}, with engine='torch.func'"
+        )
     if validation is not None:
         default = validation.n_episodes if metric else -(-validation.n_episodes // 5)
-        validation = replace(validation, n_episodes=n_validation_episodes or default)
-    validate_every = validate_every or max(1, n_iterations // 5)
+        validation = replace(validation, n_episodes=default if n_validation_episodes is None else n_validation_episodes)
+    if validate_every is None:
+        validate_every = max(1, n_iterations // 5)
     sampler = EpisodeSampler(category_ids, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
     optimizer = make_optimiser(optimiser, model, outer_lr, weight_decay)
     parameters = [p for p in model.parameters() if p.requires_grad]

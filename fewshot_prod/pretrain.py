@@ -25,7 +25,7 @@ from fewshot_prod.errors import UsageError
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.losses import LOSSES, class_balanced_weights, supervised_contrastive
 from fewshot_prod.selection import FewShotValidation
-from fewshot_prod.training import Trained, drop_modalities, learning_rate, make_optimiser, seed_step
+from fewshot_prod.training import Trained, drop_modalities, freeze, learning_rate, make_optimiser, seed_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -118,6 +118,7 @@ def pretrain(
         ValueError: for an unknown optimiser or loss, class_weight_beta outside of [0, 1), a negative ``contrastive``,
             a ``contrastive_temperature`` of 0 or less, or a loss that is not finite.
         UsageError: for fewer than one epoch or product a batch, or a negative rate.
+        UnknownName: if ``frozen`` names a part that the encoder does not have.
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
@@ -154,8 +155,7 @@ def pretrain(
         criterion = partial(criterion, weight=weight)
     seed_step(seed)
     model = ProductClassifier(encoder, len(classes), head=head).to(fabric.device, memory_format=torch.channels_last)
-    for part in frozen:
-        getattr(encoder, part).requires_grad_(False)
+    freeze(encoder, frozen)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimiser(optimiser, model, lr, weight_decay)
     modules: dict[str, nn.Module] = {"model": model}

@@ -1,4 +1,4 @@
-"""What pretraining and episodic training share: seeds, the optimiser and its rate, modality dropout, the result."""
+"""What pretraining and episodic training share: seeds, frozen parts, the optimiser, modality dropout, the result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from fewshot_prod.encoders.classifier import ProductClassifier
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.inputs import ProductInputs
+from fewshot_prod.names import UnknownName
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ def seed_step(seed: int, *position: int) -> torch.Generator:
     state = int(np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     torch.manual_seed(state)
     return torch.Generator().manual_seed(state)
+
+
+def freeze(encoder: ProductEncoder, parts: tuple[str, ...]) -> None:
+    """Take parts of ``encoder`` out of what is trained, by name, such as "image".
+
+    Raises:
+        UnknownName: for a part that it does not have.
+    """
+    known = dict(encoder.named_children())
+    for part in parts:
+        if part not in known:
+            raise UnknownName("part to freeze", part, known)
+        known[part].requires_grad_(False)
 
 
 def make_optimiser(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:

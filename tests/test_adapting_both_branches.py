@@ -250,6 +250,18 @@ def test_meta_training_carries_the_choice_on(algorithm):
     assert not torch.equal(method(inputs, episodes), replace(method, parts=None)(inputs, episodes))
 
 
+@pytest.mark.parametrize("algorithm", ["maml", "meta_sgd", "anil", "reptile"])
+def test_what_is_frozen_stays_and_the_others_are_meta_trained(algorithm):
+    inputs, labels = striped()
+    encoder, before = build(), build().state_dict()
+    parts = "title+fusion+head" if METHODS[algorithm].partial else None
+    options = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_iterations": 1, "report": lambda line: None}
+    options |= {"head": "prototypes", "parts": parts, "frozen": ("image",)}
+    after = metatrain(encoder, inputs, labels, np.arange(32), algorithm=algorithm, **options).encoder.state_dict()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved >= {"title", "fusion"} and "image" not in moved
+
+
 @pytest.mark.parametrize("described", [MAML, FinetuneAll, evaluate_checkpoint])
 def test_every_part_that_can_be_adapted_is_described(described):
     (line,) = re.findall(r"^ +(?:parts|adapt): .*", described.__doc__, re.MULTILINE)

@@ -285,9 +285,20 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
         ({"algorithm": "reptile", "n_adaptation_steps": 21}, "21 minibatches cannot be made of 20 products"),
         ({"algorithm": "reptile", "n_adaptation_steps": 0}, "n_adaptation_steps is 0: it must be above 0, Reptile"),
         ({"algorithm": "reptile", "inner_lr": 0.0}, r"inner_lr is 0\.0: it must be above 0, Reptile"),
+        ({"n_way": 1, "algorithm": "relation"}, "n_way is 1: it must be at least 2"),
+        ({"meta_batch_size": 0}, "meta_batch_size is 0: it must be at least 1"),
+        ({"n_iterations": -2}, "n_iterations is -2: it must be at least 1"),
+        ({"outer_lr": -0.1}, r"outer_lr is -0\.1: it must be at least 0"),
+        ({"validate_every": 0}, "validate_every is 0: it must be at least 1"),
+        ({"n_validation_episodes": 0}, "n_validation_episodes is 0: it must be at least 1"),
+        ({"logit_scale": 0.0}, r"logit_scale is 0\.0: it must be above 0"),
+        ({"logit_scale": -1.0}, r"logit_scale is -1\.0: it must be above 0"),
+        ({"frozen": ("pictures",)}, "no part to freeze 'pictures'.* There are image"),
+        ({"algorithm": "maml", "frozen": ("image",)}, "the steps of 'maml' would change image; give parts='head'"),
+        ({"algorithm": "maml", "frozen": ("image",), "parts": "image+head"}, "would change image; give parts='head'"),
         ({"algorithm": "maml", "inner_lr": 1e30}, "lower inner_lr or outer_lr"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        metatrain(conv4("batch"), *products(8, 0), n_iterations=1, **settings, **QUICK)
+        metatrain(conv4("batch"), *products(8, 0), **{"n_iterations": 1} | settings, **QUICK)

@@ -21,6 +21,7 @@ from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.losses import LOSSES, class_balanced_weights
+from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import epoch_order, moving_average, pretrain
 from fewshot_prod.selection import FewShotValidation
 from fewshot_prod.training import drop_modalities, learning_rate, seed_step
@@ -253,6 +254,8 @@ def test_frozen_parts_keep_weights_and_statistics():
         tokens=torch.randint(1, 20, (64, 4)),
         lengths=torch.full((64,), 4),
     )
+    with pytest.raises(UnknownName, match=r"no part to freeze 'pictures'.* There are image, title, fusion"):
+        pretrain(encoder, inputs, labels, epochs=1, batch_size=16, frozen=("pictures",), **QUIET)
     before = state_hash(encoder.image.state_dict()), state_hash(encoder.title.state_dict())
     trained = pretrain(
         encoder, inputs, labels, epochs=1, batch_size=16, frozen=("image",), modality_dropout=0.5, **QUIET
