@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fewshot_prod.rows import Row
 
 BASE_GROUPS = 40  # products of each base class that AM3 is fitted to
+# What build_method finds for a method, from the encoder and the base classes: nobody's choice.
+FOUND = ("encoder", "module", "center", "mixing", "class_embeddings", "blocks")
 CENTER_PRODUCTS = 2000  # base products whose mean feature is CL2N's centre, evenly spaced over the catalog
 
 

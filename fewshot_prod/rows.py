@@ -8,7 +8,9 @@ from typing import Any
 
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.limits import check_option
 from fewshot_prod.names import UnknownName
+from fewshot_prod.pools import FOUND
 from fewshot_prod.prepare import columns_read
 from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import ResultsError
@@ -49,8 +51,13 @@ def choose_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 
 def check_row(row: Row) -> None:
-    """Raise UnknownName if there is no such recipe, method or option of that method, ResultsError for words where a
-    number belongs: before anything is trained for it."""
+    """Whether a row can be measured, as far as it can be told before anything is trained for it.
+
+    Raises:
+        UnknownName: if there is no such recipe, method or option of that method.
+        ResultsError: for words where a number belongs, a number that :func:`check_option` refuses, or what is not
+            chosen but found.
+    """
     for kind, name, known in (("recipe", row.recipe, RECIPES), ("method", row.method, METHODS)):
         if name not in known:
             raise UnknownName(kind, name, known)
@@ -58,8 +65,16 @@ def check_row(row: Row) -> None:
     for name, value in row.options.items():
         if name not in defaults:
             raise UnknownName(f"option of {row.method}", name, defaults)
-        if isinstance(defaults[name], (int, float)) and isinstance(value, str):
+        if name in FOUND:
+            raise ResultsError(
+                f"{row.name}: {name} follows from the encoder and the base classes: leave out {name}={value!r}"
+            )
+        if isinstance(defaults[name], (int, float)) and not isinstance(value, (int, float)):
             raise ResultsError(f"{row.name}: {name} is {value!r}: give a number, as the default {defaults[name]}")
+        try:
+            check_option(name, value)
+        except ValueError as error:
+            raise ResultsError(f"{row.name}: {error}") from None
 
 
 def readable_rows(rows: Sequence[Row], catalog: Catalog, report: Callable[[str], None]) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,9 @@ from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.features import embed
+from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
-from fewshot_prod.pools import Pools, build_method, hyperparameters
+from fewshot_prod.pools import FOUND, Pools, build_method, hyperparameters
 from fewshot_prod.prepare import Prepared, lacking_words, prepare_encoder, take_over, untrained
 from fewshot_prod.recipes import RECIPES, SMOKE, continued
 from fewshot_prod.results import ResultsError, append_record, cell_key, read_records
@@ -385,6 +386,14 @@ def test_training_sees_no_product_of_a_novel_class(measured, catalog):
     assert encoder_hash(without.encoder) == encoder_hash(whole.encoder)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_lacks_to_be_built_is_found_for_it(method):
+    """Every field without a plain default, so that none of them is taken for an option."""
+    plain = (bool, int, float, str)
+    lacking = [f.name for f in fields(METHODS[method]) if f.name not in FOUND and not isinstance(f.default, plain)]
+    assert set(lacking) <= {"parts", "vectorised", "n_confident", "n_iterations"}  # None: left to the method
+
+
 def trained_as(algorithm: str, head: dict[str, float]) -> Prepared:
     encoder = build_encoder({"image": {"name": "conv4", "width": 8}})
     if algorithm == "relation":
@@ -480,6 +489,11 @@ def test_a_run_stopped_under_other_settings_is_not_in_the_way(catalog, tmp_path)
         (Row("r", "conv4", "nearest_centroids"), "no method 'nearest_centroids': did you mean 'nearest_centroid'"),
         (Row("r", "conv4", "linear_probe", {"L2": 1.0}), "no option of linear_probe 'L2': did you mean 'l2'"),
         (Row("r", "conv4", "linear_probe", {"l2": "a"}), "r: l2 is 'a': give a number, as the default"),
+        (Row("r", "conv4", "linear_probe", {"l2": None}), "r: l2 is None: give a number, as the default"),
+        (Row("r", "conv4", "linear_probe", {"l2": -1}), "r: l2 is -1: it must be above 0"),
+        (Row("r", "conv4", "maml", {"n_adaptation_steps": -1}), "r: n_adaptation_steps is -1: it must be 0 or above"),
+        (Row("r", "conv4", "maml", {"precision": "fp8"}), "r: precision is 'fp8': it must be one of 32-true"),
+        (Row("r", "conv4", "nearest_centroid", {"center": 3}), "r: center follows from .* leave out center=3"),
     ],
 )
 def test_a_mistyped_row_is_answered_before_anything_is_trained(catalog, tmp_path, row, answer):
