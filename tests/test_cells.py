@@ -394,6 +394,21 @@ def test_what_a_method_lacks_to_be_built_is_found_for_it(method):
     assert set(lacking) <= {"parts", "vectorised", "n_confident", "n_iterations"}  # None: left to the method
 
 
+@pytest.mark.parametrize("most", [5, 2000])
+def test_the_centre_is_that_of_base_products_whatever_the_novel_ones_are(measured, catalog, monkeypatch, most):
+    """The one number by which novel products could reach every cell of CL2N features."""
+    monkeypatch.setattr("fewshot_prod.pools.CENTER_PRODUCTS", most)
+    split = default_split(catalog)
+    prepared = prepare_encoder("conv4", catalog, split, 0, measured, SMOKE, lambda line: None)
+    base = prepared.inputs(split.select(catalog, "base").take_evenly(most))
+    expected = embed(prepared.encoder, base, precision=prepared.facts["precision"]).mean(0)
+    novel = catalog.frame["category"].isin(split.novel).to_numpy()
+    half, none = catalog.take(~novel | (np.arange(len(catalog)) % 2 == 0)), catalog.take(~novel)
+    assert len(none) < len(half) < len(catalog)
+    for products, part in ((catalog, "novel"), (half, "novel"), (none, "validation")):
+        assert torch.equal(Pools(prepared, products, split, part).center(), expected)
+
+
 def trained_as(algorithm: str, head: dict[str, float]) -> Prepared:
     encoder = build_encoder({"image": {"name": "conv4", "width": 8}})
     if algorithm == "relation":
