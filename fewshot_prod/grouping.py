@@ -18,6 +18,17 @@ METHOD_ORDER += ("linear_probe", "finetune_head", "baseline_plus_plus", "finetun
 METHOD_ORDER += ("bd_cspn", "laplacian_shot", "tim", "alpha_tim", "pt_map", "transductive_finetuning")
 
 
+def heading(field: str) -> str:
+    """A field's name as it stands in a header or a caption.
+
+    Example:
+        >>> heading("pretrained_on"), heading("images_seen")
+        ('pretrained on', 'products seen')
+    """
+    # the records' key is from before there were titles
+    return {"images_seen": "products seen"}.get(field, field.replace("_", " "))
+
+
 def shown(field: str, value: Any) -> str:
     """A field's value as it stands in a header, a row or a label.
 

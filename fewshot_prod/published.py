@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewshot_prod.grouping import current, shown
+from fewshot_prod.grouping import current, heading, shown
 from fewshot_prod.results import Record
 
 SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))  # (n_way, n_shot)
@@ -37,7 +37,7 @@ def beside_published(records: Iterable[Record]) -> str:
     splits = {record["split"] for group in cells.values() for record in group}
     published = PUBLISHED if splits == {"omniglot_vinyals"} else {}
     titles = [f"{shown('n_way', way)} {shown('n_shot', shot)}" for way, shot in SETTINGS]
-    header = ["row", *titles, "seed", "images seen", "minutes", "norm", "", "episodes"]
+    header = ["row", *titles, "seed", heading("images_seen"), "minutes", "norm", "", "episodes"]
     lines = [header, ["---", *["--:"] * 7, "---", "---", "--:"]]
     for name in dict.fromkeys(name for name, _ in cells):
         if name in published:

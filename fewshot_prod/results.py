@@ -80,7 +80,7 @@ def cell(
         train_seed: seed of the encoder's training; None for an encoder that was not trained here.
         norm: what normalisation layers use: "frozen" running statistics, those of the "batch" or of the "support", or
             those of each product ("group").
-        images_seen: images shown in all of the encoder's training here, pretraining included.
+        images_seen: products shown in all of the encoder's training here, each time counted, pretraining included.
 
     Raises:
         TypeError: for an unknown or missing field, and for a value that JSON cannot carry.
@@ -135,7 +135,7 @@ def training_history(
 
     Args:
         encoder: the recipe.
-        images_seen: images shown by the last row, earlier training included.
+        images_seen: products shown by the last row, each time counted, earlier training included.
     """
     return {"kind": "history", **_plain(locals()), "result_version": RESULT_VERSION, "commit": commit()}
 

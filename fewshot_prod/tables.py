@@ -11,6 +11,7 @@ from fewshot_prod.grouping import (
     by_what_is_missing,
     current,
     group_by,
+    heading,
     named_differences,
     refuse_repeated,
     shown,
@@ -19,8 +20,9 @@ from fewshot_prod.grouping import (
 )
 from fewshot_prod.results import Record, ResultsError
 
+TRAINED_ON = ("pretrained_on", "images_seen")
 # Told with each row, since methods may differ in them without answering another question.
-TOLD = ("norm", "transductive", "pretrained_on", "images_seen")
+TOLD = ("norm", "transductive", *TRAINED_ON)
 # Fields whose values need no name in a caption.
 PLAIN = ("catalog", "split", "modality", "encoder", "method", "transductive", *COLUMNS)
 
@@ -216,12 +218,12 @@ def classifiers_table(records: Iterable[Record]) -> str:
         return "No records yet.\n"
     found = [r | {"options": told} for r, told in zip(found, _options_apart(found), strict=True)]
     rows = (*CLASSIFIER_ROWS, "options") if any(r["options"] for r in found) else CLASSIFIER_ROWS
-    lines = [[*rows, "categories", "products", *CLASSIFIER_COLUMNS.values(), "pretrained on", "images seen"]]
+    lines = [[*rows, "categories", "products", *CLASSIFIER_COLUMNS.values(), *map(heading, TRAINED_ON)]]
     lines.append(["---"] * (len(rows)) + ["--:"] * (2 + len(CLASSIFIER_COLUMNS)) + ["---", "--:"])
     for r in found:
         figures = ["–" if r[name] is None else f"{100 * r[name]:.1f}" for name in CLASSIFIER_COLUMNS]
         fields = ["yes" if r[f] is True else "no" if r[f] is False else shown(f, r[f]) for f in rows]
-        told = [shown(f, r[f]) for f in ("pretrained_on", "images_seen")]
+        told = [shown(f, r[f]) for f in TRAINED_ON]
         lines.append([*fields, str(r["n_categories"]), f"{r['n_products']:,}", *figures, *told])
     caption = "In %; macro: the plain mean over the categories that have products in the part measured on.\n\n"
     return caption + "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -273,10 +275,8 @@ def _pivot(
     across = group_by(cells, columns)
     seeds = {id(r): len(g) for g in group_by(cells, (*rows, *columns)).values() for r in g}
     told = [f for f in (*told, "n_episodes") if varying(cells, [f])]
-    header = [*(f.replace("_", " ") for f in rows), *(" ".join(filter(None, c)) for c in across)]
-    header += [f.replace("_", " ").replace("n ", "") for f in told] + ["training seeds"] * (
-        len(set(seeds.values())) > 1
-    )
+    header = [*map(heading, rows), *(" ".join(filter(None, c)) for c in across)]
+    header += [heading(f).replace("n ", "") for f in told] + ["training seeds"] * (len(set(seeds.values())) > 1)
     lines = [header, ["---"] * len(rows) + ["--:"] * (len(header) - len(rows))]
     for name, members in group_by(cells, rows).items():
         here = group_by(members, columns)
@@ -288,7 +288,7 @@ def _pivot(
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     about = [(f, shown(f, cells[0][f])) for f in constant if f not in (*rows, *columns)]
-    about = [v if f in PLAIN else f"{f.replace('_', ' ')} {v}" for f, v in about if v not in ("", "–", "0 % missing")]
+    about = [v if f in PLAIN else f"{heading(f)} {v}" for f, v in about if v not in ("", "–", "0 % missing")]
     n = "n episodes" if "n_episodes" in told else f"{cells[0]['n_episodes']:,} episodes"
     caption = caption.format(n=n)
     if max(seeds.values()) > 1:

@@ -90,7 +90,7 @@ def test_what_methods_may_differ_in_is_told_with_each_row():
         record(0.7, method="maml", norm="batch", transductive=True, pretrained_on="ImageNet", images_seen=50_000),
     ]
     table = methods_table(cells)
-    assert rows_of(table)[0][2:] == ["norm", "transductive", "pretrained on", "images seen"]
+    assert rows_of(table)[0][2:] == ["norm", "transductive", "pretrained on", "products seen"]
     assert rows_of(table)[3][2:] == ["batch", "transductive", "ImageNet", "50,000"]
     assert IMAGENET.format(names="conv4") in table and "ImageNet" not in methods_table(cells[:1])
 
