@@ -101,10 +101,10 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     """What is drawn of a results file: name of a figure -> how to draw it.
 
     A file ``fig1...`` is the curve over shots, ``fig2...`` that over adaptation steps, ``table2b...`` those over what
-    is missing. A table's paired differences are drawn for each number of ways, those of images alone apart from those
-    with titles, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most shots,
-    images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over training
-    of Omniglot, whose encoders all start from random weights, and attention by category. Table 4 has none.
+    is missing. A table's paired differences are drawn for each number of ways, those of images alone, of titles alone
+    and with titles apart, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most
+    shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over
+    training of Omniglot, whose encoders all start from random weights, and attention by category. Table 4 has none.
     """
     attention = current(records, "attention")
     if attention:
@@ -129,11 +129,10 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     pairs = current(records, "difference")
     if stem.startswith("table2"):  # its fusions under episodic training, and that against its start, are on the page
         pairs = [r for r in pairs if r["method"] == "nearest_centroid"]
-    parts = {"image": (False, "image"), "titles": (False, "titles"), "masked_titles": (True, "titles")}
     for way in dict.fromkeys(r["n_way"] for r in pairs):
-        for name, part in parts.items():
+        for name in dict.fromkeys(map(_part, pairs)):
             for ending, balanced in (("", True), ("_imbalanced", False)):
-                chosen = [r for r in pairs if r["n_way"] == way and _part(r) == part]
+                chosen = [r for r in pairs if r["n_way"] == way and _part(r) == name]
                 chosen = [r for r in chosen if (r["query_distribution"] == "balanced") == balanced]
                 if chosen:
                     drawn[f"{stem}_differences_{name}_{way}{ending}"] = partial(difference_forest, chosen)
@@ -148,10 +147,11 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     return drawn
 
 
-def _part(pair: Record) -> tuple[bool, str]:
-    """Whether class words are masked on a side of a paired difference, and whether it is about images alone."""
+def _part(pair: Record) -> str:
+    """The figure of a paired difference: that of images alone, of titles alone or with titles, plain or masked."""
+    part = {"image": "image", "title": "title_alone"}.get(pair["modality"], "titles")
     masked = any(side.get("mask_class_words") for side in (pair, pair["a"], pair["b"]))
-    return masked, "image" if pair["modality"] == "image" else "titles"
+    return f"masked_{part}" if masked else part
 
 
 def fingerprint(records: Sequence[Record]) -> str:
