@@ -61,13 +61,13 @@ def training_curves(
 
 
 def training_progress(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
-    """Validation accuracy over the images shown, a line for each encoder and training seed; see training_curves.
+    """Validation accuracy over the products shown, a line for each encoder and training seed; see training_curves.
 
     Rows from before training are left out.
 
     Args:
         records: results records; those of kind "history" are drawn, see ``results.training_history``. Of encoders that
-            start from random weights: of others, the images counted would be more than those of the rows.
+            start from random weights: of others, the products counted would be more than those of the rows.
     """
     histories = {}
     kept = current(records, "history")
@@ -76,15 +76,15 @@ def training_progress(records: Iterable[Record], ax: Axes | None = None, *, widt
         each = record["images_seen"] / record["rows"][-1][unit]
         name = record["encoder"].removeprefix(f"{record['catalog']}_").replace("_", " ")
         name += f", seed {record['train_seed']}" if varying(kept, ["train_seed"]) else ""
-        histories[name] = [row | {"images_shown": each * row[unit]} for row in record["rows"] if row[unit]]
-    ax = training_curves(histories, ax, x="images_shown", width=width)
+        histories[name] = [row | {"products_shown": each * row[unit]} for row in record["rows"] if row[unit]]
+    ax = training_curves(histories, ax, x="products_shown", width=width)
     ax.xaxis.set_major_formatter(lambda n, _: compact(n))
     return ax
 
 
 def continued_training(records: Iterable[Record], ax: Axes | None = None, *, width: float = COLUMN_WIDTH) -> Axes:
     """Validation accuracy as encoders go on from their start, in episodes (``_prototypical``) or in supervised batches
-    (``_continued``), over the images shown since; mean over training seeds, the band from the lowest to the highest.
+    (``_continued``), over the products shown since; mean over training seeds, the band from the lowest to the highest.
 
     Each is validated by the method that it is measured with, so that what counts is how far a line rises.
 
@@ -111,7 +111,7 @@ def continued_training(records: Iterable[Record], ax: Axes | None = None, *, wid
     with drawn_on(ax, width, grid="y") as ax:
         draw_lines(ax, lines)
         ax.xaxis.set_major_formatter(lambda n, _: compact(n))
-        ax.set_xlabel("Images shown since the start")
+        ax.set_xlabel("Products shown since the start")
         ax.set_title("Few-shot accuracy on validation classes", loc="left")
     return ax
 
