@@ -91,12 +91,14 @@ def test_episodes_depend_on_seed_and_index_alone(products, split):
     assert (whole.query != sampler(products, split, seed=1).sample(0, 12).query).any()
 
 
-def test_what_is_calibrated_on_is_never_scored(products, split):
-    """Of five held out, two and three."""
+def test_what_is_calibrated_on_is_never_scored(catalog, split, products):
+    """Of five held out, two and three, whichever categories stand beside the base ones."""
     seen = {}
-    for calibrating, n_query in ((True, 2), (False, 3)):
-        episodes = sampler(products, split, calibrating=calibrating, n_query=n_query).sample(0, 20)
-        seen[calibrating] = set(episodes.query[episodes.query_labels < episodes.n_base].tolist())
+    beside_validation = episode_products(catalog, split, "validation", with_base=True)
+    for calibrating, pool, n_query in ((True, beside_validation, 2), (False, products, 3)):
+        episodes = sampler(pool, split, calibrating=calibrating, n_query=n_query).sample(0, 20)
+        rows = episodes.query[episodes.query_labels < episodes.n_base]
+        seen[calibrating] = set(pool.frame["product_id"].iloc[rows.tolist()])
     assert not seen[True] & seen[False]
     assert len(seen[True]) == 2 * len(split.base) and len(seen[False]) == 3 * len(split.base)
 
