@@ -168,6 +168,7 @@ class TrainingState:
 
     def save(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
         state = {
+            "version": STATE_VERSION,
             "settings": self.settings,
             "modules": {name: module.state_dict() for name, module in modules.items()},
             "optimiser": optimiser.state_dict(),
@@ -176,7 +177,8 @@ class TrainingState:
         write_whole(self.path, partial(torch.save, state))
 
     def load(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
-        """Restore ``modules`` and ``optimiser`` and return the progress; None if there is no state yet.
+        """Restore ``modules`` and ``optimiser`` and return the progress; None if there is no state yet, or one of an
+        earlier version.
 
         Raises:
             CheckpointError: if the state cannot be read, or belongs to a run with other settings.
@@ -187,6 +189,8 @@ class TrainingState:
             state = torch.load(self.path, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, UnpicklingError) as error:
             raise CheckpointError(f"{self.path} is damaged; delete it to start anew") from error
+        if state.get("version") != STATE_VERSION:
+            return None
         if state["settings"] != self.settings:
             changed = sorted(
                 k

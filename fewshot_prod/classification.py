@@ -22,8 +22,8 @@ def deal_products(catalog: Catalog, seed: int, *, validation: float = 0.1, test:
     """Which part each product belongs to: stratified by category, near-duplicates always in one part.
 
     Args:
-        validation, test: shares of each category's groups of near-duplicates, rounded; at least one group stays in
-            train.
+        validation, test: shares of each category's groups of near-duplicates, rounded; of each category at least one
+            group stays in train, also where its groups count for others.
 
     Returns:
         Text (N,), "train", "validation" or "test".
@@ -41,7 +41,11 @@ def deal_products(catalog: Catalog, seed: int, *, validation: float = 0.1, test:
     n_validation = (size * validation).round().clip(upper=size - 1 - n_test)
     part = np.empty(len(first), "<U10")
     part[shuffled] = np.select([rank < n_test, rank < n_test + n_validation], ["test", "validation"], "train")
-    return part[group]
+    dealt = part[group]
+    for own in (catalog.category_ids == c for c in range(len(catalog.categories))):
+        if not (dealt[own] == "train").any():  # all its groups count for other categories, and were dealt away
+            dealt[group == group[own][0]] = "train"
+    return dealt
 
 
 def own_parts(catalog: Catalog) -> np.ndarray | None:

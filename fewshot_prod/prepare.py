@@ -19,7 +19,7 @@ import torch
 from fewshot_prod.catalog import Catalog, CatalogError
 from fewshot_prod.catalog.class_words import class_word_masker
 from fewshot_prod.catalog.titles import TitleTokenizer
-from fewshot_prod.checkpoints import STATE_VERSION, CheckpointError, load_checkpoint, save_checkpoint
+from fewshot_prod.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
@@ -163,9 +163,8 @@ def prepare_encoder(
         told = f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes"
         report(f"{told}; {blind}" if (blind := lacking_words(encoder, base)) else told)
         base_inputs, validation_inputs = inputs(base), inputs(validation)
-        # A run that was stopped under other settings, or by an earlier version, must not stand in this one's way.
-        run = json.dumps([STATE_VERSION, training], sort_keys=True)
-        unfinished = folder / f"unfinished-{sha256(run.encode()).hexdigest()[:8]}"
+        # A run that was stopped under other settings must not stand in this one's way.
+        unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
         if start and same_work(start, prepared):
             facts["precision"] = start.facts["precision"]
         else:

@@ -71,6 +71,17 @@ def test_each_category_keeps_something_to_learn_from(catalog):
     assert set(kept) == set(catalog.category_ids) and {"test"} < set(part)
 
 
+def test_a_category_whose_groups_count_for_another_keeps_something_to_learn_from(catalog):
+    """Its one product is a near-duplicate of another category's, which is dealt away in a quarter of all cases."""
+    ids = catalog.category_ids
+    pair = catalog.take((ids == 0) | ((ids == 1) & (np.cumsum(ids == 1) == 1)))
+    pair = replace(pair, frame=pair.frame.assign(group=np.where(pair.category_ids, 0, np.arange(len(pair)))))
+    for seed in range(12):
+        part = deal_products(pair, seed)
+        assert set(part[pair.groups == 0]) == {"train"} or set(pair.category_ids[part == "train"]) == {0, 1}
+        assert {"validation", "test"} < set(part)
+
+
 def test_a_catalogs_own_parts_win(catalog):
     assert own_parts(catalog) is None
     given = np.resize(["train", "val", "test"], len(catalog))

@@ -195,6 +195,15 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     assert train(epochs=1, run_dir=tmp_path, lr=0.2, resume=False).history
 
 
+def test_a_state_of_an_earlier_version_is_not_gone_on_from(tmp_path, monkeypatch):
+    lines: list[str] = []
+    for version, epochs in ((1, 1), (1, 0), (2, 1), (2, 0)):
+        monkeypatch.setattr("fewshot_prod.checkpoints.STATE_VERSION", version)
+        lines.clear()
+        train(epochs=1, run_dir=tmp_path, report=lines.append)
+        assert len(lines) == epochs
+
+
 def test_a_state_of_other_products_is_refused(tmp_path):
     def go_on(inputs, labels):
         encoder = build_encoder({"image": {"name": "conv4", "width": 16}})
