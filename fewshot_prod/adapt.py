@@ -34,7 +34,8 @@ def categorise(
         ``second_probability``; the last four are missing where the item has nothing that the encoder reads.
 
     Raises:
-        CatalogError: if fewer than two categories of ``support`` have what the encoder reads, or no item has.
+        CatalogError: if fewer than two categories of ``support`` have what the encoder reads, or no item has, or no
+            product of ``base``.
         UnknownName: for another method.
 
     Example:
@@ -61,6 +62,10 @@ def categorise(
         raise CatalogError(f"two categories are needed to choose between, usable in support are {names}")
     if not len(seen):
         raise CatalogError(f"the encoder reads only {' and '.join(reads)}, and no item has that")
+    if base is not None and not len(base):  # the mean of nothing is no centre
+        raise CatalogError(
+            f"the encoder reads only {' and '.join(reads)}, and no product of base has that: leave base out"
+        )
 
     def features(part: Catalog) -> torch.Tensor:
         options = {"flip": has_mirror_images(part), "precision": prepared.facts["precision"]}

@@ -83,11 +83,11 @@ class CatalogArgs:
     """A name in data/splits/ or a path; default the catalog's own."""
 
     def load(self) -> tuple[Catalog, Split]:
-        """The catalog and its split; how many of its categories the split does not name is printed. A table's split is
-        named after the table too.
+        """The catalog and its split; how many of its categories the split does not name is printed, and how many base
+        products have near-duplicates in another part. A table's split is named after the table too.
 
         Raises:
-            CatalogError: if either cannot be read, or they do not fit: the split names a category that the catalog does
+            CatalogError: as :meth:`read` does, or if they do not fit: the split names a category that the catalog does
                 not have, or deals a parent to two sides where it says not to.
         """
         from fewshot_prod.catalog import data_folder
@@ -99,18 +99,29 @@ class CatalogArgs:
         if unnamed := split.unnamed_categories(catalog):
             n = f"{len(unnamed)} of {len(catalog.categories)}"
             print(f"{n} categories take no part, not being in split {split.name}: {first_few(unnamed)}")
+        for part in ("novel", "validation"):  # told, and trained on all the same
+            base, other = split.near_duplicates(catalog, part)
+            if n := int(base.sum()):
+                names = first_few(sorted(set(catalog.frame["category"][other])))
+                print(f"{n} base products have near-duplicates among {part} ones ({int(other.sum())}, of {names})")
         if catalog.name == "table":  # results and encoders of two tables lie apart
             table = table_name(self.source.root or data_folder("table"))
             split = replace(split, name=f"{table}_{split.name if self.split else 'random'}")
         return catalog, split
 
     def read(self) -> tuple[Catalog, Split]:
-        """Both as they are; Omniglot with rotations as further classes, as its published numbers have it."""
-        from fewshot_prod.splits import default_split, read_split, with_rotations
+        """Both as they are; Omniglot with rotations as further classes, as its published numbers have it.
+
+        Raises:
+            CatalogError: if either cannot be read, or the split has the name of a shipped one and other categories.
+        """
+        from fewshot_prod.splits import default_split, read_split, refuse_shipped_name, with_rotations
 
         turned = self.source.catalog == "omniglot"
         catalog = self.source.load(**({"rotations": True} if turned else {}))
         split = read_split(self.split) if self.split else default_split(catalog)
+        if self.split and catalog.name != "table":  # whose split is named after the table too
+            refuse_shipped_name(split)
         return catalog, with_rotations(split) if turned else split
 
 

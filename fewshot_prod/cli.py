@@ -71,6 +71,8 @@ def make_split(
     if out.suffix != ".json":
         raise UsageError(f"{out}: a split is a JSON file, give a name such as {out.with_suffix('.json')}")
     check_output(out, keep=(source.root,))
+    if out.exists():  # results and encoders are kept by its name
+        raise UsageError(f"{out} exists: delete it, or give another name")
     deal = {"random": splits.random_split, "tail": splits.tail_split, "parent": splits.parent_split}[kind]
     products = source.load()
     print(left_out(products), end="")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fewshot_prod.errors import UsageError
+
 
 @dataclass(frozen=True)
 class ClassGroups:
@@ -152,7 +154,7 @@ def draw_apart(
         else:
             labels = range(len(classes))
             return np.stack([shots[label] for label in labels]), [queries[label] for label in labels]
-    raise ValueError(
+    raise UsageError(
         f"no episode of {len(classes)} classes with {n_shot} shots and {n_query.max()} queries free of repeated groups "
         "in 100 tries: the classes share too many groups, so lower n_way, n_shot or n_query"
     )

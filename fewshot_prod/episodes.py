@@ -183,7 +183,7 @@ class EpisodeSampler:
         """Episodes ``start`` to ``stop - 1``.
 
         Raises:
-            ValueError: if an episode cannot be free of repeated groups, because its classes share too many.
+            UsageError: if an episode cannot be free of repeated groups, because its classes share too many.
         """
         if not 0 <= start < stop:
             raise ValueError(f"episodes {start}..{stop} are empty or negative: give 0 <= start < stop")

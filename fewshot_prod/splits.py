@@ -16,6 +16,7 @@ from fewshot_prod.names import first_few, unknown_name
 from fewshot_prod.storage import write_whole
 
 PARTS = ("base", "validation", "novel")
+FOLDERS = (Path("data/splits"), Path(__file__).parents[1] / "data" / "splits")  # of the shipped ones
 DEFAULT_SPLITS = {
     "synthetic": "synthetic_random",
     "fashion": "fashion_random",
@@ -107,6 +108,12 @@ class Split:
                         f"{side[parent]} and {part} (there {name!r}); deal it to one side"
                     )
 
+    def near_duplicates(self, catalog: Catalog, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """The base products with near-duplicates in ``part``, and those near-duplicates: bool (N,) each."""
+        base, other = (catalog.frame["category"].isin(getattr(self, side)).to_numpy() for side in ("base", part))
+        shared = np.isin(catalog.groups, np.intersect1d(catalog.groups[base], catalog.groups[other]))
+        return base & shared, other & shared
+
     def unnamed_categories(self, catalog: Catalog) -> tuple[str, ...]:
         """The catalog's categories that the split does not name: they take no part."""
         named = {name for part in PARTS for name in getattr(self, part)}
@@ -149,17 +156,29 @@ def _split_path(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.suffix == ".json":
         return path
-    folders = (Path("data/splits"), Path(__file__).parents[1] / "data" / "splits")
-    for folder in folders:
+    for folder in FOLDERS:
         if (folder / f"{path_or_name}.json").is_file():
             return folder / f"{path_or_name}.json"
-    names = sorted({file.stem for folder in folders for file in folder.glob("*.json")})
+    names = sorted({file.stem for folder in FOLDERS for file in folder.glob("*.json")})
     if not names:
         raise CatalogError(
             f"split {path_or_name!r}: data/splits/ is not here; it comes with the repository, not with the installed "
             "package: run this in a clone, or give the path of a split file (`fewshot-prod split` writes one)"
         )
     raise CatalogError(f"{unknown_name('split', str(path_or_name), names)} in data/splits/; or give a .json path")
+
+
+def refuse_shipped_name(split: Split) -> None:
+    """Raise CatalogError if a split of ``data/splits/`` has this one's name and other categories.
+
+    Results and encoders are kept by the split's name, so that those of the two would take each other's place.
+    """
+    shipped = any((folder / f"{split.name}.json").is_file() for folder in FOLDERS)
+    if shipped and read_split(split.name).fingerprint != split.fingerprint:
+        raise CatalogError(
+            f"split {split.name!r} has other categories than the one of that name in data/splits/, whose results and "
+            "encoders it would replace: give the file another name"
+        )
 
 
 def default_split(catalog: Catalog) -> Split:

@@ -11,6 +11,7 @@ from reference import repeated_group
 
 from fewshot_prod.episode_draws import choose_distinct, dirichlet_counts
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
+from fewshot_prod.errors import UsageError
 
 # 8 classes of 20, 22, ... 34 products, in shuffled order, with ids that have gaps
 RNG = np.random.default_rng(0)
@@ -195,7 +196,7 @@ def test_impossible_settings_say_what_to_change(options, message):
 
 def test_classes_that_are_one_group_cannot_be_told_apart():
     one = EpisodeSampler([0, 0, 1, 1], [0, 1, 0, 1], n_way=2, n_shot=1, n_query=1, seed=0)
-    with pytest.raises(ValueError, match="the classes share too many groups, so lower n_way"):
+    with pytest.raises(UsageError, match="the classes share too many groups, so lower n_way"):
         one.sample(0, 1)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from codecs import BOM_UTF8
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +22,12 @@ import pytest
 from PIL import Image
 
 from fewshot_prod import catalog, pools, prepare
-from fewshot_prod.arguments import answered
+from fewshot_prod.adapt import categorise
+from fewshot_prod.arguments import CatalogArgs, SourceArgs, answered
 from fewshot_prod.cli import main
 from fewshot_prod.errors import MissingPackage, UsageError
 from fewshot_prod.results import read_records
-from fewshot_prod.splits import read_split
+from fewshot_prod.splits import read_split, write_split
 from fewshot_prod.tables import methods_table
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +195,26 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
         assert main() == 2 and told in capsys.readouterr().err
 
 
+def test_novel_classes_that_share_too_many_groups_are_answered_in_one_line(monkeypatch, capsys):
+    small = catalog.load_catalog("synthetic", products_per_category=20)
+    shared = replace(small, frame=small.frame.assign(group=small.frame.groupby("category").cumcount()))
+    monkeypatch.setattr(catalog, "load_catalog", lambda *_, **__: shared)
+    monkeypatch.setattr(pools, "CENTER_PRODUCTS", 100)
+    wanted = ["--episodes", "10", "--ways", "5", "--shots", "1", "--queries", "5"]
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), *wanted])
+    assert main() == 2 and "the classes share too many groups, so lower n_way" in capsys.readouterr().err
+
+
+def test_features_are_not_centred_by_nothing():
+    small = catalog.load_catalog("synthetic", products_per_category=20)
+    new = read_split("synthetic_random").select(small, "novel")
+    unseen = replace(new, frame=new.frame.assign(image=None, title=None))
+    with pytest.raises(
+        catalog.CatalogError, match="only image and title, and no product of base has that: leave base out"
+    ):
+        categorise(prepare.load_encoder(SHIPPED), new, new, base=unseen)
+
+
 def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, capsys):
     write_titles(tmp_path / "shop.csv", ["apron", "basket"], 3)
     out, root = str(tmp_path / "split.json"), str(tmp_path / "shop.csv")
@@ -203,6 +225,10 @@ def test_a_split_of_too_few_categories_names_the_options(tmp_path, monkeypatch, 
     )
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--min-groups", "2", "--novel", "1", "--validation", "0"])
     assert main() == 0
+    made = (tmp_path / "split.json").read_bytes()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--kind", "tail"])
+    assert main() == 2 and f"{out} exists: delete it, or give another name" in capsys.readouterr().err
+    assert (tmp_path / "split.json").read_bytes() == made
     kept = (tmp_path / "shop.csv").read_bytes()
     for wrong, told in (("shop.csv", "a split is a JSON file"), ("shop.json", "is read here and would be overwritten")):
         (tmp_path / wrong).write_bytes(kept)
@@ -447,6 +473,34 @@ def test_a_split_file_is_held_against_the_catalog_before_anything_else(tmp_path,
     code, out, error = run_here(*train, "ghost.json")
     assert code == 2 and out == "" and error.count("\n") == 1
     assert "1 novel categories of split 'ghost' are not in catalog 'table': ghost;" in error
+
+
+def test_a_split_with_the_name_of_a_shipped_one_has_its_categories(tmp_path, monkeypatch):
+    small = catalog.load_catalog("synthetic", products_per_category=2)
+    monkeypatch.setattr(catalog, "load_catalog", lambda *_, **__: small)
+    shipped = read_split("synthetic_random")
+    args = CatalogArgs(split=str(tmp_path / "synthetic_random.json"))
+    write_split(shipped, Path(args.split))
+    assert args.load()[1] == shipped
+    other = replace(shipped, base=shipped.base[1:])
+    write_split(other, Path(args.split))
+    with pytest.raises(catalog.CatalogError, match=r"'synthetic_random' has other .* in data/splits/, .* another name"):
+        args.load()
+    (tmp_path / "mine.json").write_bytes(Path(args.split).read_bytes())
+    assert CatalogArgs(split=str(tmp_path / "mine.json")).load()[1].base == other.base
+
+
+def test_base_products_with_near_duplicates_in_another_part_are_told(tmp_path, capsys):
+    words = ["apron", "basket", "candle"]
+    rows = [[f"{word} number {i}", word, f"{word} {i}"] for word in words for i in range(8)]
+    for row in (0, 1, 16):  # two aprons and a candle
+        rows[row][2] = "alike"
+    write_table(tmp_path / "titles.csv", ["title", "category", "group"], rows)
+    split = {"catalog": "table", "level": "category", "rule": "by hand"}
+    split |= {"base": words[:1], "validation": words[1:2], "novel": words[2:]}
+    (tmp_path / "mine.json").write_text(json.dumps(split))
+    CatalogArgs(SourceArgs("table", tmp_path / "titles.csv"), str(tmp_path / "mine.json")).load()
+    assert capsys.readouterr().out == "2 base products have near-duplicates among novel ones (1, of candle)\n"
 
 
 def test_strict_stops_every_script_at_the_first_bad_row(tmp_path, run_here, monkeypatch, capsys):

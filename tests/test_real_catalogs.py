@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fewshot_prod.catalog import Catalog, load_catalog
@@ -62,6 +63,18 @@ def test_fashion_splits(fashion):
         assert sizes == [45, 12, 24]
         assert len(split.unnamed_categories(fashion)) == 143 - 81
         assert "Gloves" in split.unnamed_categories(fashion)
+
+
+def test_near_duplicates_on_both_sides_of_a_split_are_as_many_as_the_readme_says(fashion, grocery):
+    for name, expected in {"fashion_random": {"novel": (15, 3)}, "fashion_tail": {"validation": (15, 3)}}.items():
+        split = read_split(name)
+        found = {part: split.near_duplicates(fashion, part) for part in ("validation", "novel")}
+        counts = {part: tuple(int(side.sum()) for side in sides) for part, sides in found.items()}
+        assert counts == {"validation": (0, 0), "novel": (0, 0)} | expected
+        ((base, other),) = (found[part] for part in expected)
+        assert len(set(fashion.groups[base])) == 2 and set(fashion.frame["category"][other]) == {"Free Gifts"}
+    for part in ("validation", "novel"):
+        assert not np.any(read_split("grocery_parent").near_duplicates(grocery, part))
 
 
 def test_grocery_counts(grocery):

@@ -121,7 +121,7 @@ def test_a_name_that_the_catalog_has_not_is_told_with_its_part(part):
 
 def test_an_installed_package_says_where_the_splits_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fewshot_prod.splits.__file__", str(tmp_path / "site-packages" / "fewshot_prod" / "splits.py"))
+    monkeypatch.setattr("fewshot_prod.splits.FOLDERS", (Path("data/splits"), tmp_path / "site-packages/data/splits"))
     with pytest.raises(CatalogError, match=r"'fashion_random': .* comes with the repository.* run this in a clone"):
         read_split("fashion_random")
 
