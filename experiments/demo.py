@@ -4,7 +4,8 @@ Command: make demo         (python experiments/demo.py)
 
 Minutes: about 7 on two CPU cores; run again, it reuses what is unchanged
 
-Writes: runs/demo/: table.md, accuracy_vs_shots.png, records.jsonl, and the trained encoders
+Writes: runs/demo/: table.md, accuracy_vs_shots.png, records.jsonl, and the trained encoders; with --results X.jsonl
+X_table.md and X_accuracy_vs_shots.png beside that
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ def main(args: Args) -> int:
     )
     records = read_records(results)
     table = "\n\n".join([methods_table(records), differences_table(records)])
-    page = results.with_name("table.md")
+    own = f"{results.stem}_" if args.cells.results else ""  # beside other files: named after the one that was asked for
+    page = results.with_name(f"{own}table.md")
     page.write_text(table + "\n", encoding="utf-8")
     print(f"\n{table}\n")
-    figure = save_figure(
-        accuracy_vs_shots(records, series=("modality", "method")), page.with_name("accuracy_vs_shots.png")
-    )
+    axes = accuracy_vs_shots(records, series=("modality", "method"))
+    figure = save_figure(axes, page.with_name(f"{own}accuracy_vs_shots.png"))
     print(f"{time.perf_counter() - started:.0f} s; {page}, {figure}, {results}")
     return code
 

@@ -6,7 +6,8 @@ Minutes: under 1 with a shipped encoder; else an encoder is trained first, as ta
 
 Writes: experiments/results/attention_<split>.jsonl, a line a novel category, of which ``make tables`` draws
 experiments/figures/attention_<split>.png; and attention_<split>_products.png, some products with their pictures and
-titles: beside it for the synthetic catalog, for others in runs/attention/, since they may not be ours to publish
+titles: beside it for the synthetic catalog, for others in runs/attention/, since they may not be ours to publish.
+Where the file has another encoder's records, both are called attention_<split>_<recipe>
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main(args: Args) -> int:
     from fewshot_prod.plots import attention_sheet, save_figure
     from fewshot_prod.provenance import commit, versions
     from fewshot_prod.recipes import RECIPES, SMOKE
-    from fewshot_prod.results import RESULT_VERSION, append_record, read_records
+    from fewshot_prod.results import RESULT_VERSION, read_records, write_records
 
     catalog, split = args.data.load()
     if split.select(catalog, "novel").frame["title"].isna().all():
@@ -78,14 +79,16 @@ def main(args: Args) -> int:
     results, figures = Path("experiments/results"), Path("experiments/figures")
     if args.smoke:
         results = figures = Path("runs/smoke")
-    path = results / f"{name}.jsonl"
-    path.unlink(missing_ok=True)
+    used = pools.prepared.facts["training"]["recipe"]
+    kept = results / f"{name}.jsonl"
+    if kept.exists() and any(record["encoder"] != used for record in read_records(kept)):
+        name += f"_{used}"  # those stay
     facts = {
         "kind": "attention",
         "experiment": "attention",
         "catalog": catalog.name,
         "split": split.name,
-        "encoder": pools.prepared.facts["training"]["recipe"],
+        "encoder": used,
         "train_seed": pools.prepared.facts["training"]["seed"],
         "encoder_hash": encoder_hash(encoder),
         "catalog_fingerprint": catalog.fingerprint,
@@ -94,10 +97,11 @@ def main(args: Args) -> int:
         "commit": commit(),
         "versions": versions(),
     }
+    records = []
     for category in novel.categories:
         own = weights[categories == category]
-        share = dict(zip(("image", "title"), own.mean(0), strict=True))
-        append_record(path, facts | {"category": category, "n_products": len(own), "modality_weights": share})
+        share = dict(zip(("image", "title"), own.mean(0).tolist(), strict=True))
+        records.append(facts | {"category": category, "n_products": len(own), "modality_weights": share})
 
     titled = np.flatnonzero([title is not None for title in novel.titles])
     by_image = titled[weights[titled, 0].argsort()[::-1]]
@@ -115,6 +119,8 @@ def main(args: Args) -> int:
         names=categories[pick].tolist(),
     )
     folder = figures if catalog.name == "synthetic" or args.smoke else Path("runs/attention")
+    path = results / f"{name}.jsonl"
+    write_records(path, records)
     figure = save_figure(ax, folder / f"{name}_products.png", Records=fingerprint(read_records(path)))
     print(f"records in {path}; products in {figure}" + ("" if args.smoke else "; then: make tables"))
     return 0

@@ -53,6 +53,8 @@ def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
         name, equals, values = entry.partition("=")
         if not equals or not values:
             raise UsageError(f"--grid {entry!r}: write an option and its values as in l2=0.01,0.1,1")
+        if name in (given[0][0] for given in options):
+            raise UsageError(f"--grid names {name!r} twice: write all its values behind one, as in l2=0.01,0.1,1")
         options.append([(name, value) for value in values.split(",")])
     named = {" ".join(f"{name}={value}" for name, value in chosen): chosen for chosen in product(*options)}
     return {key or "defaults": {name: plain(value) for name, value in chosen} for key, chosen in named.items()}
@@ -60,6 +62,7 @@ def combinations(grid: tuple[str, ...]) -> dict[str, dict[str, object]]:
 
 def main(args: Args) -> int:
     """Run it; see the top of this file."""
+    from fewshot_prod.cells import split_name
     from fewshot_prod.grouping import current
     from fewshot_prod.results import read_records
     from fewshot_prod.rows import Row
@@ -76,8 +79,11 @@ def main(args: Args) -> int:
     if code:  # means over different cells would not compare
         return code
     found: dict[str, list[float]] = {}
-    for record in current(read_records(results), "cell"):
+    where = {"split": split_name(split, "validation"), "method": args.method}
+    measured = [r for r in read_records(results) if r["kind"] == "cell" and where.items() <= r.items()]
+    for record in current(measured, "cell"):
         asked = record["n_shot"] in args.shots and record["train_seed"] in (*args.cells.seeds, None)
+        asked &= record["config"]["training"]["recipe"] == args.recipe
         if asked and record["config"]["row"] in grid:
             found.setdefault(record["config"]["row"], []).append(100 * record["accuracy"])
     print(f"\nmean over 5-way, all {len(split.validation)} validation classes and {len(args.cells.seeds)} seeds, %:")

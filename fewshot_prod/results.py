@@ -193,6 +193,12 @@ def append_record(path: Path | str, record: Record) -> None:
         os.fsync(file.fileno())
 
 
+def write_records(path: Path | str, records: Sequence[Record]) -> None:
+    """Make the file of these records alone, a line each; what it held stays until all of them are written."""
+    text = "".join(json.dumps(_plain(record)) + "\n" for record in records)
+    write_whole(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def read_records(path: Path | str) -> list[Record]:
     """The records of a file, oldest first; of a cell that stands there twice the later line counts.
 
@@ -274,8 +280,7 @@ def _drop_superseded(path: Path | str, asked: Collection[str]) -> int:
         if ({r["a"]["key"], r["b"]["key"]} <= keys if r["kind"] == "difference" else cell_key(r) in keys)
     ]
     if len(kept) < len(records):
-        text = "".join(json.dumps(r) + "\n" for r in kept)
-        write_whole(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
+        write_records(path, kept)
     return len(records) - len(kept)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from fewshot_prod.adapt import categorise
 from fewshot_prod.arguments import CatalogArgs, SourceArgs, answered
 from fewshot_prod.cli import main
 from fewshot_prod.errors import MissingPackage, UsageError
-from fewshot_prod.results import read_records
+from fewshot_prod.results import append_record, read_records
 from fewshot_prod.splits import read_split, write_split
 from fewshot_prod.tables import methods_table
 
@@ -71,9 +72,13 @@ def test_the_demo_runs_end_to_end_and_reuses_what_it_has(tmp_path):
         *("linear_probe", "finetune_head", "finetune_all"),
     }
     assert {r["n_shot"] for r in cells} == {1, 5} and len(cells) == 16
-    again = run("demo.py", "--smoke", cwd=tmp_path)
+    (folder / "table.md").write_text("of records.jsonl")
+    shutil.copy(folder / "records.jsonl", folder / "mine.jsonl")
+    again = run("demo.py", "--smoke", "--results", "runs/smoke/mine.jsonl", cwd=tmp_path)
     assert again.returncode == 0 and "0 cells measured, 0 failed" in again.stdout
     assert again.stdout.count("done before") == 16 and "training" not in again.stdout
+    assert (folder / "table.md").read_text() == "of records.jsonl"
+    assert (folder / "mine_table.md").exists() and (folder / "mine_accuracy_vs_shots.png").exists()
 
 
 @pytest.mark.parametrize("script", TABLE_SCRIPTS)
@@ -85,8 +90,9 @@ def test_smoke_of_the_tables(script, tmp_path):
     assert len({r["method"] for r in read_records(results) if r["kind"] == "cell"}) == TABLE_SCRIPTS[script]
 
 
-def test_options_are_selected_on_validation_classes(tmp_path):
-    done = run("select_options.py", "--smoke", "--grid", "l2=0.1,1000", "transform=L2N", cwd=tmp_path)
+def test_options_are_selected_on_validation_classes(tmp_path, run_here):
+    asked = ["select_options.py", "--smoke", "--grid", "l2=0.1,1000", "transform=L2N"]
+    done = run(*asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = tmp_path / "runs" / "smoke" / "synthetic_random_conv4_linear_probe.jsonl"
     records = [r for r in read_records(results) if r["kind"] == "cell"]
@@ -94,8 +100,16 @@ def test_options_are_selected_on_validation_classes(tmp_path):
     assert {r["config"]["method"]["l2"] for r in records} == {0.1, 1000}
     best, worst = done.stdout.splitlines()[-2:]
     assert float(best.split()[0]) >= float(worst.split()[0]) and "l2=" in best and "transform=L2N" in worst
-    wrong = run("select_options.py", "--smoke", "--grid", "l2", cwd=tmp_path)
-    assert wrong.returncode == 2 and "write an option and its values" in wrong.stderr
+    for of_another in (
+        {"method": "ridge"},
+        {"encoder": "gru", "config": records[0]["config"] | {"training": {"recipe": "gru"}}},
+        {"split": "synthetic_tail, validation classes"},
+    ):
+        append_record(results, records[0] | of_another | {"accuracy": 1.0})
+    assert run_here(*asked)[1].splitlines()[-2:] == [best, worst]
+    for grid, answer in ((["l2"], "write an option and its values"), (["l2=1", "l2=2"], "--grid names 'l2' twice")):
+        code, _, error = run_here("select_options.py", "--smoke", "--grid", *grid)
+        assert code == 2 and answer in error
 
 
 def test_smoke_of_omniglot_stands_beside_the_published_numbers(tmp_path):
@@ -133,8 +147,10 @@ def test_smoke_of_the_attention_figure(tmp_path):
     trained = run("fig_attention.py", "--smoke", "--recipe", "conv4_gru", cwd=tmp_path)
     assert trained.returncode == 0 and "epoch 1/1" in trained.stdout, trained.stderr
     assert not (tmp_path / "runs" / "encoders").exists(), "a smoke run trains where no real encoder lies"
-    records = read_records(tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl")
-    assert len(records) == len(read_split("synthetic_random").novel)
+    for name, encoder in (("", "conv4_gru_prototypical"), ("_conv4_gru", "conv4_gru")):  # the second leaves the first
+        records = read_records(tmp_path / "runs" / "smoke" / f"attention_synthetic_random{name}.jsonl")
+        assert len(records) == len(read_split("synthetic_random").novel)
+        assert {r["encoder"] for r in records} == {encoder}
     assert all(sum(r["modality_weights"].values()) == pytest.approx(1, abs=1e-5) for r in records)
     assert (tmp_path / "runs" / "smoke" / "attention_synthetic_random_products.png").exists()
     path = tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl"
@@ -147,6 +163,21 @@ def test_smoke_of_the_attention_figure(tmp_path):
         refused = run("fig_attention.py", "--smoke", *wrong, cwd=tmp_path)
         assert refused.returncode == 2 and answer in refused.stderr
         assert "training" not in refused.stdout and path.stat().st_mtime_ns == before
+
+
+def test_an_attention_figure_that_is_stopped_leaves_the_records_of_before(tmp_path, run_here, monkeypatch):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    path = tmp_path / "runs" / "smoke" / "attention_synthetic_random.jsonl"
+    path.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "experiments" / "results" / path.name, path)
+    before = path.read_bytes()
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot_prod.plots.attention_sheet", stop)
+    code, _, error = run_here("fig_attention.py", "--smoke")
+    assert code == 130 and "interrupted" in error and path.read_bytes() == before
 
 
 def test_an_encoder_is_trained_by_its_recipe(tmp_path):
