@@ -177,6 +177,7 @@ SMALL = {
     "bag": {"embedding_dim": 6},
     "cnn": {"embedding_dim": 6, "channels": 4},
     "transformer": {"dim": 8, "n_heads": 2},
+    "recurrent_bag": {"embedding_dim": 6, "hidden_size": 4, "bag_dim": 5},
 }
 every_title = pytest.mark.parametrize("kind", TITLE_ENCODERS)
 
@@ -187,7 +188,7 @@ def titles(kind: str, dtype=torch.float32) -> nn.Module:
 
 
 def test_each_kind_has_its_place_in_these_tests():
-    assert len(TITLE_ENCODERS) == 4 and list(TITLE_ENCODERS) == list(SMALL)
+    assert len(TITLE_ENCODERS) == 5 and list(TITLE_ENCODERS) == list(SMALL)
 
 
 @every_title
@@ -224,8 +225,9 @@ def test_the_order_of_tokens_counts_except_in_a_bag(kind):
 def test_title_gradients_of_both_orders(kind):
     """Against finite differences in float64, in every parameter, and under vmap."""
     encoder = titles(kind, torch.float64)
-    if kind == "recurrent":
-        encoder.recurrence = "masked"
+    for part in encoder.modules():
+        if isinstance(part, TitleEncoder):
+            part.recurrence = "masked"
     names = [name for name, _ in encoder.named_parameters()]
     values = [p.detach().clone().requires_grad_() for p in encoder.parameters()]
     tokens, lengths = TOKENS[[1, 3, 4], :4], LENGTHS[[1, 3, 4]]
@@ -280,6 +282,14 @@ def test_bag_and_convolutions_match_loops():
         torch.testing.assert_close(cnn(TOKENS, LENGTHS)[row], torch.tensor(maps))
 
 
+def test_a_recurrent_bag_is_both_parts_side_by_side():
+    both = titles("recurrent_bag")
+    features, (states, _) = both(TOKENS, LENGTHS), both.elements(TOKENS, LENGTHS)
+    for part, own in ((both.recurrent, slice(0, 8)), (both.bag, slice(8, 13))):
+        assert torch.equal(features[:, own], part(TOKENS, LENGTHS))
+        assert torch.equal(states[..., own], part.elements(TOKENS, LENGTHS)[0])
+
+
 def test_transformer_block_matches_pytorchs_layer():
     """The same weights in PyTorch's own layer, title by title, without padding."""
     block = titles("transformer").blocks[0]
@@ -294,7 +304,9 @@ def test_transformer_block_matches_pytorchs_layer():
 
 
 def test_title_encoders_refuse():
-    with pytest.raises(ValueError, match="title encoder is 'lstm'; choose one of recurrent, bag, cnn, transformer"):
+    with pytest.raises(
+        ValueError, match="title encoder is 'lstm'; choose one of recurrent, bag, cnn, transformer, recurrent_bag"
+    ):
         build_encoder({"title": {"vocab_size": 12, "kind": "lstm"}})
     with pytest.raises(ValueError, match=r"widths are \(2, 3\): give odd ones"):
         title_encoder(12, kind="cnn", widths=(2, 3))
@@ -304,7 +316,7 @@ def test_title_encoders_refuse():
         title_encoder(12, kind="transformer", dim=8, max_length=4)(TOKENS, LENGTHS)
 
 
-@pytest.mark.parametrize("kind", ["bag", "cnn", "transformer"])
+@pytest.mark.parametrize("kind", ["bag", "cnn", "transformer", "recurrent_bag"])
 def test_every_title_encoder_is_fused_with_an_image(kind):
     for fusion_kind in FUSIONS:
         fused = {"kind": fusion_kind, "dim": 12}

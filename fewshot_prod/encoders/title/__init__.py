@@ -21,6 +21,7 @@ from fewshot_prod.encoders.title.bag import BagEncoder
 from fewshot_prod.encoders.title.cnn import CNNEncoder
 from fewshot_prod.encoders.title.huggingface import HuggingFaceEncoder
 from fewshot_prod.encoders.title.recurrent import TitleEncoder
+from fewshot_prod.encoders.title.recurrent_bag import RecurrentBagEncoder
 from fewshot_prod.encoders.title.transformer import TransformerEncoder
 from fewshot_prod.encoders.title.universal_sentence import UniversalSentenceEncoder
 
@@ -29,6 +30,7 @@ TITLE_ENCODERS: dict[str, type[nn.Module]] = {
     "bag": BagEncoder,
     "cnn": CNNEncoder,
     "transformer": TransformerEncoder,
+    "recurrent_bag": RecurrentBagEncoder,
 }
 
 
@@ -62,6 +64,7 @@ __all__ = [
     "BagEncoder",
     "CNNEncoder",
     "HuggingFaceEncoder",
+    "RecurrentBagEncoder",
     "TitleEncoder",
     "TransformerEncoder",
     "UniversalSentenceEncoder",
