@@ -104,7 +104,7 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     is missing. A table's paired differences are drawn for each number of ways, those of images alone, of titles alone
     and with titles apart, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most
     shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over
-    training of Omniglot, whose encoders all start from random weights, and attention by category. Table 4 has none.
+    training of Omniglot's encoders that start from random weights, and attention by category. Table 4 has none.
     """
     attention = current(records, "attention")
     if attention:
@@ -122,7 +122,9 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
         return {stem: partial(missing_sheet, records)} if by_what_is_missing(records) else {}
     drawn: dict[str, Callable[[], Axes]] = {}
     if stem.startswith("omniglot") and current(records, "history"):
-        drawn[f"{stem}_training"] = partial(training_progress, records)
+        goes_on = {r["encoder"] for r in current(records, "cell") if r["config"].get("training", {}).get("start")}
+        from_random = [r for r in records if r["encoder"] not in goes_on]
+        drawn[f"{stem}_training"] = partial(training_progress, from_random)
     trained = {r["encoder"] for r in current(records, "history")}
     if any({f"{start}_prototypical", f"{start}_continued"} <= trained for start in trained):
         drawn[f"{stem}_training"] = partial(continued_training, records, width=5)

@@ -261,7 +261,8 @@ FUSED_KINDS: dict[str, dict[str, Any]] = {
 TITLE_SHARES = {"": 0.6, "_masked": 0.4}
 # Beside lite0_contrastive's images the GRU's best is 0.8 (92.8 instead of 92.7 %, mean of both ways and both shots),
 # MiniLM's, trained on titles, 1.5, masked 0.25 (95.2 instead of 94.3 %, 86.1 instead of 85.9 %); see README, Limits.
-# A bag's of 0.6, 1, 1.5, 2 and 3, masked of 0.25, 0.4 and 0.6; both together of the first three, masked of 0.25 and 0.4.
+# A bag's is the best of 0.6, 1, 1.5, 2 and 3, masked of 0.25, 0.4 and 0.6; both together have that of the first three,
+# masked of 0.25 and 0.4.
 WIDE_SHARES = {"bag": {"": 1.5, "_masked": 0.4}, "gru_bag": {"": 1.0, "_masked": 0.4}}
 PRETRAINED_TITLES = ("minilm", "minilm_tuned", "sentence")  # title encoders in the GRU's place, frozen while fused
 FUSED_TITLES = (*PRETRAINED_TITLES, *WIDE_SHARES)

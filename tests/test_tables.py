@@ -287,6 +287,15 @@ def test_omniglot_s_page_begins_with_the_published_numbers_of_its_split_and_has_
     assert (tmp_path / "figures" / f"{split}_training.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_omniglot_s_curves_leave_out_what_goes_on_from_another_encoder():
+    rows = [{"iteration": k, "score": 0.9} for k in range(3)]
+    where = {"catalog": "omniglot", "split": "s", "train_seed": 0, "encoder_hash": "a", "images_seen": 100}
+    histories = [training_history(rows, **where, encoder=name) for name in ("maml", "maml_long")]
+    cell = record(0.9, encoder="maml_long", config={"row": "long", "training": {"start": {"recipe": "maml"}}})
+    draw = pages.figures_of("omniglot_s", [*histories, cell])["omniglot_s_training"]
+    assert {record["encoder"] for record in draw.args[0]} == {"maml"}
+
+
 def test_results_that_are_only_begun_have_pages(tmp_path):
     """Table 2b before anything is missing; a block for a file that is not there yet."""
     (tmp_path / "README.md").write_text("<!-- published:omniglot_s -->\n<!-- end -->\n<!-- table:t -->\n<!-- end -->\n")
