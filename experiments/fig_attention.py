@@ -27,7 +27,8 @@ class Args:
     data: Data = field(default_factory=CatalogArgs)
     """Which catalog and split; it must have titles."""
     recipe: str | None = None
-    """A key of fewshot_prod.recipes.RECIPES with (unit) attention; default the shipped encoder, else conv4_gru."""
+    """A key of fewshot_prod.recipes.RECIPES with (unit) attention; default the shipped encoder, else the one that
+    fewshot_prod.explore.recipe_for names."""
     products: tuple[str, ...] = ()
     """Ids of the products to show; default eight: from most image to most title, and one without a title if any is."""
     runs: Path = Path("runs/encoders")

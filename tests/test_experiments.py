@@ -333,7 +333,8 @@ def test_adapting_to_a_table_with_mistakes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "nowhere.png" in done.stdout and "items.csv:3" in done.stdout
     (folder,) = (tmp_path / "runs" / "encoders").iterdir()
-    assert re.fullmatch("my-[0-9a-f]{6}", folder.name) and (folder / "table/table_random/conv4_gru/seed0").is_dir()
+    assert re.fullmatch("my-[0-9a-f]{6}", folder.name)
+    assert (folder / "table/table_random/conv4_gru_bag_attention/seed0").is_dir()
     with (tmp_path / "predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == 17
@@ -409,7 +410,7 @@ def test_a_small_shop_with_headers_of_its_own(tmp_path, adapt):
     write_titles(tmp_path / "other" / "shop.csv", ["apron", "basket"], 4)
     write_titles(tmp_path / "new.csv", ["jug", "lamp"], 2)
     other = ["--root", "other/shop.csv", "--support", "new.csv", "--items", "new.csv", "--smoke"]
-    assert "training gru" in adapt(*other)[1]  # and not in the first one's place
+    assert "training gru_bag" in adapt(*other)[1]  # and not in the first one's place
     assert all("epoch" not in adapt(*arguments)[1] for arguments in (["--root", "shop.csv", *shop], other))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["smoke"]
 

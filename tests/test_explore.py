@@ -37,10 +37,10 @@ def test_pools_have_the_shipped_encoder_and_the_catalogs_split(pools):
 
 def test_a_recipe_reads_what_the_products_have(pools):
     novel = pools.split.select(pools.catalog, "novel")
-    assert recipe_for(novel) == "conv4_gru"
+    assert recipe_for(novel) == "conv4_gru_bag_attention"
     assert recipe_for(replace(novel, frame=novel.frame.assign(title=None))) == "conv4"
-    assert recipe_for(replace(novel, frame=novel.frame.assign(image=None))) == "gru"
-    assert {"conv4_gru", "conv4", "gru"} <= set(RECIPES)
+    assert recipe_for(replace(novel, frame=novel.frame.assign(image=None))) == "gru_bag"
+    assert {"conv4_gru_bag_attention", "conv4", "gru_bag"} <= set(RECIPES)
 
 
 def test_methods_are_compared_on_the_same_episodes(pools):
