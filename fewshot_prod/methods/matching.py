@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
@@ -63,13 +62,26 @@ class Matching:
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Log-probabilities, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""
         pool = unit_length(transform_features(pool, self.transform, self.center))
-        rows = torch.cat([episodes.support, episodes.query], 1)
-        block = episodes_gathered(pool, rows.shape[1])
-        parts = []
-        for some, labels in zip(rows.split(block), support_targets(episodes, pool.dtype).split(block), strict=True):
-            support, query = F.embedding(some, pool).tensor_split([episodes.support.shape[1]], 1)
-            scores = (support @ query.mT).mul_(self.logit_scale)  # (B, S, Q)
-            if episodes.support_mask is not None:
-                scores.masked_fill_(labels.sum(1)[..., None] == 0, -torch.inf)
-            parts.append(labels @ scores.softmax(1))
-        return torch.cat(parts).clamp_min_(torch.finfo(pool.dtype).tiny).log_().mT
+        rows, labels = torch.cat([episodes.support, episodes.query], 1), support_targets(episodes, pool.dtype)
+        padded = None if episodes.support_mask is None else ~episodes.support_mask[..., None]  # (E, S, 1)
+        if torch.is_grad_enabled() and pool.requires_grad:
+            votes = self._votes(pool[rows], labels, padded)
+        else:
+            block = min(len(rows), 2 * episodes_gathered(pool, rows.shape[1]))
+            gathered = pool.new_empty(block, rows.shape[1], pool.shape[1])
+            votes = pool.new_empty(len(rows), episodes.n_way, episodes.query.shape[1])
+            for i in range(0, len(rows), block):
+                some = slice(i, i + block)
+                items = gathered[: len(rows[some])]
+                torch.index_select(pool, 0, rows[some].flatten(), out=items.view(-1, pool.shape[1]))
+                votes[some] = self._votes(items, labels[some], None if padded is None else padded[some])
+        return votes.clamp_min(torch.finfo(pool.dtype).tiny).log().mT
+
+    def _votes(self, items: Tensor, labels: Tensor, padded: Tensor | None) -> Tensor:
+        """Probabilities, float32 (B, n_way, Q), from the features of support and queries, float32 (B, S + Q, D), and
+        the support's one-hot labels, float32 (B, n_way, S)."""
+        support, query = items.tensor_split([labels.shape[2]], 1)
+        scores = torch.bmm(support, query.mT).mul_(self.logit_scale)  # (B, S, Q)
+        if padded is not None:
+            scores.masked_fill_(padded, -torch.inf)
+        return torch.bmm(labels, scores.softmax(1))
