@@ -69,19 +69,19 @@ class Matching:
         else:
             block = min(len(rows), 2 * episodes_gathered(pool, rows.shape[1]))
             gathered = pool.new_empty(block, rows.shape[1], pool.shape[1])
-            votes = pool.new_empty(len(rows), episodes.n_way, episodes.query.shape[1])
+            votes = pool.new_empty(*episodes.query.shape, episodes.n_way)
             for i in range(0, len(rows), block):
                 some = slice(i, i + block)
                 items = gathered[: len(rows[some])]
                 torch.index_select(pool, 0, rows[some].flatten(), out=items.view(-1, pool.shape[1]))
                 votes[some] = self._votes(items, labels[some], None if padded is None else padded[some])
-        return votes.clamp_min(torch.finfo(pool.dtype).tiny).log().mT
+        return votes.clamp_min_(torch.finfo(pool.dtype).tiny).log_()
 
     def _votes(self, items: Tensor, labels: Tensor, padded: Tensor | None) -> Tensor:
-        """Probabilities, float32 (B, n_way, Q), from the features of support and queries, float32 (B, S + Q, D), and
+        """Probabilities, float32 (B, Q, n_way), from the features of support and queries, float32 (B, S + Q, D), and
         the support's one-hot labels, float32 (B, n_way, S)."""
         support, query = items.tensor_split([labels.shape[2]], 1)
         scores = torch.bmm(support, query.mT).mul_(self.logit_scale)  # (B, S, Q)
         if padded is not None:
             scores.masked_fill_(padded, -torch.inf)
-        return torch.bmm(labels, scores.softmax(1))
+        return torch.bmm(labels, scores.softmax(1)).mT
