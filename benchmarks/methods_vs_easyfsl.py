@@ -4,7 +4,7 @@ Command:   .venv/bin/python benchmarks/methods_vs_easyfsl.py
 Takes:     two minutes on 2 CPU cores
 Prints:    a line a method: episodes/s of both sides (medians over alternating rounds after a warm-up), their ratio and
            accuracies; then ``ratio: ...``, the worst of nearest centroid, ProtoNet and Matching
-Expected:  at least 20 for those three, which Matching does not reach (README, Speed); at least 10 for the others
+Expected:  at least 20 for those three; at least 10 for the others
 Reading:   24 classes of 300 products with 640 features, not negative as after a ReLU; 5-way 5-shot 15-query. Ours is
            ``evaluate``, easyfsl's is ``easyfsl.utils.evaluate`` with a DataLoader and its own collate function, over
            the first of the same episodes. Nobody's time includes drawing. Hyperparameters and numbers of iterations
