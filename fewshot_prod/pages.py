@@ -28,6 +28,7 @@ from fewshot_prod.plots import (
 )
 from fewshot_prod.plots.style import text_scale
 from fewshot_prod.published import beside_published
+from fewshot_prod.recipes import FUSED_STARTS
 from fewshot_prod.reproduction import reproduction_table
 from fewshot_prod.results import Record, read_records
 from fewshot_prod.tables import (
@@ -129,12 +130,13 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     if any({f"{start}_prototypical", f"{start}_continued"} <= trained for start in trained):
         drawn[f"{stem}_training"] = partial(continued_training, records, width=5)
     pairs = current(records, "difference")
+    part = _part
     if stem.startswith("table2"):  # its fusions under episodic training, and that against its start, are on the page
-        pairs = [r for r in pairs if r["method"] == "nearest_centroid"]
+        pairs, part = [r for r in pairs if r["method"] == "nearest_centroid"], _part_beside_images
     for way in dict.fromkeys(r["n_way"] for r in pairs):
-        for name in dict.fromkeys(map(_part, pairs)):
+        for name in dict.fromkeys(map(part, pairs)):
             for ending, balanced in (("", True), ("_imbalanced", False)):
-                chosen = [r for r in pairs if r["n_way"] == way and _part(r) == name]
+                chosen = [r for r in pairs if r["n_way"] == way and part(r) == name]
                 chosen = [r for r in chosen if (r["query_distribution"] == "balanced") == balanced]
                 if chosen:
                     drawn[f"{stem}_differences_{name}_{way}{ending}"] = partial(difference_forest, chosen)
@@ -154,6 +156,13 @@ def _part(pair: Record) -> str:
     part = {"image": "image", "title": "title_alone"}.get(pair["modality"], "titles")
     masked = any(side.get("mask_class_words") for side in (pair, pair["a"], pair["b"]))
     return f"masked_{part}" if masked else part
+
+
+def _part_beside_images(pair: Record) -> str:
+    """The same for table 2, fusions apart by whose image features they read; the default ones have the plain name."""
+    encoder = pair["a"].get("encoder") or pair["encoder"]
+    images = max((start for start in FUSED_STARTS if encoder.startswith(f"{start}_")), key=len, default="lite0")
+    return _part(pair) if images == "lite0" else f"{_part(pair)}_{images}"
 
 
 def fingerprint(records: Sequence[Record]) -> str:

@@ -189,9 +189,9 @@ def test_a_difference_whose_cells_were_measured_again_is_written_again(measured,
 
 
 def test_a_failing_cell_is_listed_and_the_rest_goes_on(measured, catalog):
-    rows = [Row("broken", "conv4", "linear_probe", {"l2": -1.0}), ROWS[0]]
+    rows = [Row("broken", "conv4", "linear_probe", {"transform": "CLN"}), ROWS[0]]
     failures, lines = measure(catalog, measured, rows)
-    assert len(failures) == 1 and "broken, seed 0" in failures[0] and "l2 is -1.0" in failures[0]
+    assert len(failures) == 1 and "broken, seed 0" in failures[0] and "transform is 'CLN'" in failures[0]
     assert sum("done before" in line for line in lines) == 2
 
 
