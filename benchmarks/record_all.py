@@ -41,9 +41,12 @@ def main(only: str = "") -> int:
     Args:
         only: run those whose command has this in it; the others keep their lines.
     """
+    chosen = [command for command in COMMANDS if only in command]
+    if not chosen:
+        sys.exit(f"--only {only!r} is in none of the commands; they are: {', '.join(COMMANDS)}")
     earlier = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
     kept, failed = {record["command"]: record for record in earlier}, []
-    for command in (one for one in COMMANDS if only in one):
+    for command in chosen:
         name, *options = shlex.split(command)
         print(f"\n{command}", flush=True)
         run = subprocess.run([sys.executable, FOLDER / name, *options], stdout=subprocess.PIPE, text=True, check=False)
