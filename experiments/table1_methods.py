@@ -36,11 +36,12 @@ class Args:
     """How much is measured."""
 
 
-def block(encoder: str, *, adapting: bool = True, against: tuple[str, ...] = ()) -> list[Row]:
+def block(encoder: str, *, adapting: bool = True, halfway: bool = False, against: tuple[str, ...] = ()) -> list[Row]:
     """Every method on one encoder: what continues training shows as many products as its control.
 
     Args:
         adapting: with methods that change the encoder, seconds an episode, and many more with all classes at once.
+        halfway: with the weights halfway to those that continued training has brought the encoder to.
         against: rows that nearest centroid is compared with.
     """
     from fewshot_prod.rows import Row
@@ -52,6 +53,14 @@ def block(encoder: str, *, adapting: bool = True, against: tuple[str, ...] = ())
         Row(control, f"{encoder}_continued", "nearest_centroid", {}, (base,)),
         Row(f"{encoder} prototypical", f"{encoder}_prototypical", "prototypical", {}, (base, control)),
     ]
+    if halfway:
+        middle, middle_control = f"{encoder}_prototypical_halfway", f"{encoder}_continued_halfway"
+        against = f"{middle_control} nearest_centroid", control, f"{encoder} prototypical", base
+        rows += [
+            Row(against[0], middle_control, "nearest_centroid", {}, (base, control)),
+            Row(f"{middle} prototypical", middle, "prototypical", {}, against),
+            Row(f"{middle} linear_probe", middle, "linear_probe"),
+        ]
     if adapting:
         rows.append(Row(f"{encoder} finetune_all", encoder, "finetune_all", {}, (base,), (5,)))
         rows += [
@@ -66,7 +75,7 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
 
     Args:
         descriptions: whether its categories have any, as grocery's: AM3 mixes them, or the names, into prototypes.
-        more: with those of a ResNet-12 that learned or went on for twice as long, by a contrastive loss, or as FEAT.
+        more: with those of a ResNet-12 that learned for a shorter or longer time, by a contrastive loss, or as FEAT.
     """
     from fewshot_prod.rows import Row
 
@@ -80,7 +89,8 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
             Row(f"{longer} prototypical", longer, "prototypical", against=(base, control, shorter)),
             Row(f"{longer} linear_probe", longer, "linear_probe"),
             Row("resnet12_contrastive nearest_centroid", "resnet12_contrastive", "nearest_centroid", against=(base,)),
-            *block("resnet12_32_epochs", adapting=False),
+            *block("resnet12_11_epochs", adapting=False, halfway=True),
+            *block("resnet12_32_epochs", adapting=False, halfway=True),
             Row(
                 "resnet12_32_epochs_prototypical linear_probe",
                 "resnet12_32_epochs_prototypical",
@@ -89,7 +99,7 @@ def table_rows(*, descriptions: bool, more: bool) -> list[Row]:
         ]
         against = "resnet12_32_epochs nearest_centroid", "resnet12_32_epochs prototypical"
         rows.append(Row("resnet12_32_epochs feat", "resnet12_32_epochs_feat", "feat", against=against))
-    rows += block("conv4")
+    rows += block("conv4", halfway=True)
     tuned, control = "lite0_tuned nearest_centroid", "lite0_tuned_continued nearest_centroid"
     rows += [
         Row("lite0 nearest_centroid", "lite0", "nearest_centroid"),

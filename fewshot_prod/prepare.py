@@ -25,6 +25,7 @@ from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import with_image_features
+from fewshot_prod.halfway import halfway
 from fewshot_prod.inputs import ProductInputs, attribute_columns, attribute_values, catalog_inputs
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pretrain import pretrain
@@ -158,7 +159,11 @@ def prepare_encoder(
     facts["pretrained_on"] = ", ".join(filter(None, [earlier, *own])) or None
     for one in filter(None, (start, title_start)):
         facts |= {k: facts[k] + one.facts[k] for k in ("images_seen", "train_seconds")}
-    if recipe.stage != "none":
+    if recipe.stage == "halfway":
+        began = prepared_start(RECIPES[recipe.start].start)
+        encoder.load_state_dict(halfway(began.encoder, encoder))
+        facts |= {name: start.facts[name] for name in UNTRAINED if name != "history"}
+    elif recipe.stage != "none":
         facts["seen"] = {"catalog": catalog.name, "base": list(split.base), "validation": list(split.validation)}
         told = f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes"
         report(f"{told}; {blind}" if (blind := lacking_words(encoder, base)) else told)

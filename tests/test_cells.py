@@ -19,6 +19,7 @@ from fewshot_prod.encoders.heads import attach_head
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.episode_accuracy import load_episode_accuracy
 from fewshot_prod.features import embed
+from fewshot_prod.halfway import halfway
 from fewshot_prod.methods import METHODS
 from fewshot_prod.names import UnknownName
 from fewshot_prod.pools import FOUND, Pools, build_method, hyperparameters
@@ -74,6 +75,7 @@ def test_what_goes_on_shows_about_as_many_products_as_its_control():
     for name, n in base.items():
         others = continued("conv4")
         control = others.pop("conv4_continued")
+        others = {which: recipe for which, recipe in others.items() if recipe.stage != "halfway"}  # not trained
         shown = (control.options | control.catalog_options.get(name, {}))["epochs"] * (n // 64 * 64)
         for which, recipe in others.items():
             o = {"meta_batch_size": 1} | recipe.options | recipe.catalog_options.get(name, {})
@@ -441,7 +443,8 @@ def test_a_row_can_name_each_normalisation_of_nearest_centroid(transform):
 def test_every_recipe_names_a_start_that_exists_and_shares_its_parts():
     for name, recipe in RECIPES.items():
         assert recipe.start is None or recipe.start in RECIPES, name
-        assert recipe.stage in ("none", "pretrain", "metatrain"), name
+        assert recipe.stage in ("none", "pretrain", "metatrain", "halfway"), name
+        assert recipe.stage != "halfway" or RECIPES[recipe.start].start, name  # where it was trained from
         if recipe.title_start:
             titles = RECIPES[recipe.title_start]
             assert titles.mask_class_words == recipe.mask_class_words, name
@@ -477,6 +480,38 @@ def test_take_over_copies_shared_parts(catalog):
     assert not (both.image.blocks[0][0].weight == image.image.blocks[0][0].weight).all()
     take_over(both, image)
     assert (both.image.blocks[0][0].weight == image.image.blocks[0][0].weight).all()
+
+
+@pytest.mark.parametrize("trained", ["conv4_prototypical", "conv4_continued"])
+def test_an_encoder_halfway_to_where_it_was_trained_from(catalog, tmp_path, trained):
+    """Trained in no other way: its facts are those of the encoder that was, and its weights the mean of two."""
+    split = default_split(catalog)
+    few = replace(split, base=split.base[:5], validation=())  # so that the last weights are kept, not the start's
+    names = (f"{trained}_halfway", "conv4", trained)
+    lines: list[str] = []
+    middle, start, end = (prepare_encoder(n, catalog, few, 0, tmp_path, SMOKE, lines.append) for n in names)
+    trainings = [line.split(",")[0] for line in lines if line.startswith("training ")]
+    assert trainings == [f"training {name}" for name in names[1:]]
+    moved = 0.0
+    for name, tensor in middle.encoder.state_dict().items():
+        ours, theirs = start.encoder.state_dict()[name], end.encoder.state_dict()[name]
+        if tensor.is_floating_point():
+            moved += float((theirs - ours).abs().sum())
+            assert torch.allclose(tensor, (ours + theirs) / 2, atol=1e-6), name
+        else:
+            assert tensor.equal(theirs), name
+    assert moved > 0
+    told = ("seen", "precision", "head", "images_seen", "train_seconds", "pretrained_on")
+    assert {fact: middle.facts[fact] for fact in told} == {fact: end.facts[fact] for fact in told}
+    assert middle.facts["stage"] == "halfway" and middle.facts["history"] == []
+    method = Pools(middle, catalog, few).build("prototypical")
+    assert end.facts["head"].items() <= vars(method).items()
+
+
+def test_halfway_is_between_encoders_of_the_same_parts():
+    narrow, wide = (build_encoder({"image": {"name": "conv4", "width": width}}) for width in (16, 32))
+    with pytest.raises(ValueError, match="of the same parts and sizes"):
+        halfway(narrow, wide)
 
 
 def test_a_run_stopped_under_other_settings_is_not_in_the_way(catalog, tmp_path):
