@@ -66,7 +66,7 @@ def main(args: Args) -> int:
     from fewshot_prod.classification import category_report, classification_scores, classifier_parts
     from fewshot_prod.devices import choose_precision, launch_fabric
     from fewshot_prod.features import embed
-    from fewshot_prod.names import UnknownName
+    from fewshot_prod.names import UnknownName, first_few
     from fewshot_prod.plots import confusion_matrix, save_figure
     from fewshot_prod.prepare import (
         UNTRAINED,
@@ -109,6 +109,8 @@ def main(args: Args) -> int:
         f"{len(train)} products to train on, {len(measured)} of {args.part}; {shared} are near-duplicates across both"
     )
 
+    if never := sorted(set(measured.categories) - set(train.categories)):
+        print(f"{len(never)} of its categories cannot be guessed, having no product to train on: {first_few(never)}")
     if blind := lacking_words(recipe, catalog):
         print(blind)
 

@@ -223,6 +223,14 @@ def test_the_script_trains_and_reports_and_its_second_run_only_measures(tmp_path
     (tmp_path / "few.csv").write_text("\n".join(few))
     few = SourceArgs("table", tmp_path / "few.csv")
     assert script.main(replace(arguments, source=few)) == 0  # fewer than one batch
+    parted = [
+        f"{name} {i},{name},{'test' if i > 7 or name == 'pan' else 'train'}"
+        for name in ("cup", "mug", "pan")
+        for i in range(10)
+    ]
+    (tmp_path / "parted.csv").write_text("\n".join(["title,category,split", *parted]))
+    assert script.main(replace(arguments, source=SourceArgs("table", tmp_path / "parted.csv"))) == 0
+    assert "1 of its categories cannot be guessed, having no product to train on: pan\n" in capsys.readouterr().out
     for option, value in {"epochs": 0, "batch_size": -5, "lr": float("nan")}.items():
         with pytest.raises(UsageError, match=f"{option} is {value}: it must be at least"):
             script.main(replace(arguments, source=few, smoke=False, results=tmp_path, **{option: value}))
