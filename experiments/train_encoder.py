@@ -52,8 +52,9 @@ def main(args: Args) -> int:
         log_history(facts["history"], args.tensorboard / catalog.name / split.name / args.recipe / f"seed{args.seed}")
     scores = [row["score"] for row in facts["history"] if "score" in row]
     validated = f"validation {100 * max(scores):.1f} %" if scores else "not validated: too few validation categories"
-    if facts["stage"] == "none":
-        validated = "taken as it is: not trained, so not validated"
+    if facts["stage"] in ("none", "halfway"):
+        how = {"none": "taken as it is", "halfway": "the mean of two encoders' weights"}[facts["stage"]]
+        validated = f"{how}: not trained, so not validated"
     print(f"{args.recipe}, seed {args.seed}: {validated}, {facts['train_seconds'] / 60:.1f} minutes")
     return 0
 

@@ -232,11 +232,15 @@ def check_output(path: Path, keep: Sequence[Path | None] = ()) -> None:
         keep: files and folders of files that are read, and must not be written.
 
     Raises:
-        UsageError: if the path is one of those, or a folder's, or its folder cannot be made or written into.
+        UsageError: if the path is one of those, or in one, or a folder's, or its folder cannot be made or written into.
     """
     inputs = {kept.resolve() for kept in keep if kept}
-    if path.resolve() in inputs or (path.is_file() and path.resolve().parent in inputs):
+    folder = path.resolve().parent
+    among = folder in inputs and folder.is_dir()
+    if path.resolve() in inputs or (among and path.is_file()):
         raise UsageError(f"{path} is read here and would be overwritten: give another file to write")
+    if among and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        raise UsageError(f"{path} would lie beside a table that is read by its folder: give another folder")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: give the file to write")
     try:

@@ -142,6 +142,10 @@ def evaluate_checkpoint(
                 sampler = episode_sampler(catalog, split, setting, episode_seed)
             except ValueError as error:
                 raise UsageError(f"{error} (--ways, --shots, --queries)") from None
+            if sampler.skipped:
+                novel = pools.products.categories
+                small = ", ".join(novel[c] for c in sampler.skipped)
+                print(f"{setting}: {len(sampler.skipped)} of {len(novel)} classes skipped, too few products: {small}")
             scores = evaluate(built, pools.of(built), sampler, n, progress=heartbeat(str(setting), print))
             mean, half = mean_ci95(scores.accuracy)
             print(f"{setting}: {100 * mean:.2f} ± {100 * half:.2f} %  ({scores.seconds:.1f} s)")

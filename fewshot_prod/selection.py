@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fewshot_prod.encoders.product import ProductEncoder
 from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.errors import UsageError
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
@@ -57,7 +58,23 @@ class FewShotValidation:
             return None
         n_shots = tuple(shot for shot in cls.n_shots if shot < sizes[n_way - 1])
         n_query = min(cls.n_query, sizes[n_way - 1] - max(n_shots))
-        return cls(inputs, category_ids, groups, center_inputs, n_way, n_shots, n_query)
+        found = cls(inputs, category_ids, groups, center_inputs, n_way, n_shots, n_query)
+        while not found._drawable():  # classes share groups, such as one picture for all that have none
+            if found.n_query > 1:
+                found = replace(found, n_query=found.n_query // 2)
+            elif len(found.n_shots) > 1:
+                found = replace(found, n_shots=found.n_shots[:1])
+            else:
+                return None
+        return found
+
+    def _drawable(self) -> bool:
+        try:
+            for shot in self.n_shots:
+                self.sampler(shot).sample(0, self.n_episodes)
+        except UsageError:
+            return False
+        return True
 
     def sampler(self, n_shot: int) -> EpisodeSampler:
         return EpisodeSampler(

@@ -192,8 +192,9 @@ def default_split(catalog: Catalog) -> Split:
     """
     if catalog.name in DEFAULT_SPLITS:
         split = read_split(DEFAULT_SPLITS[catalog.name])
-        if set(split.novel) <= set(catalog.categories):  # else its categories are in another language
-            return split
+        if catalog.name == "synthetic" and not set(split.novel) & set(catalog.categories):
+            return in_chinese(split)
+        return split
     sizes = sorted(category_groups(catalog).values())
     # Ten products let an episode have a few shots and queries; a catalog with smaller categories takes what it has.
     least = min(10, sizes[len(sizes) // 2])
@@ -205,6 +206,19 @@ def default_split(catalog: Catalog) -> Split:
             "two must, one to learn from and one to hold out as new"
         )
     return random_split(catalog, 0, n_novel=n_novel, n_validation=validation_size(n), min_groups=least)
+
+
+def in_chinese(split: Split) -> Split:
+    """A split of the synthetic catalog's categories, by their Chinese names.
+
+    Example:
+        >>> in_chinese(read_split("synthetic_random")).novel[0].isascii()
+        False
+    """
+    from fewshot_prod.catalog.synthetic_categories import CATEGORIES
+
+    names = {category.name: category.name_zh for category in CATEGORIES}
+    return replace(split, **{part: tuple(names[name] for name in getattr(split, part)) for part in PARTS})
 
 
 def pretraining_split(catalog: Catalog, seed: int) -> Split:

@@ -195,6 +195,7 @@ def test_an_encoder_is_trained_by_its_recipe(tmp_path):
         ("pretrain", [{"score": 0.5}, {"score": 0.7}], "validation 70.0 %"),
         ("pretrain", [{"loss": 1.0}], "not validated: too few validation categories"),
         ("none", [], "taken as it is: not trained, so not validated"),
+        ("halfway", [], "the mean of two encoders' weights: not trained, so not validated"),
     ],
 )
 def test_an_encoder_without_validation_has_no_accuracy(stage, history, told, monkeypatch, capsys):
@@ -224,6 +225,14 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     ):
         monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), *wrong.split()])
         assert main() == 2 and told in capsys.readouterr().err
+    scarce = read_split("synthetic_random").novel[0]
+    gone = (small.frame["category"] == scarce).to_numpy() & (np.arange(len(small)) % 2 == 0)
+    monkeypatch.setattr(catalog, "load_catalog", lambda *_, **__: small.take(~gone))
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED), "--episodes", "2", "--shots", "1"])
+    assert main() == 0
+    told = f": 1 of 20 classes skipped, too few products: {scarce}\n"
+    out = capsys.readouterr().out
+    assert f"5-way 1-shot{told}" in out and f"all-way 1-shot{told}" in out
 
 
 def test_novel_classes_that_share_too_many_groups_are_answered_in_one_line(monkeypatch, capsys):
@@ -427,6 +436,8 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
     write_titles(tmp_path / "new.csv", ["jug", "lamp"], 2)
     write_titles(tmp_path / "one.csv", ["apron"], 3)
     (tmp_path / "zh.csv").write_bytes("title\n杯子\n".encode("gbk"))
+    (tmp_path / "apart").mkdir()
+    write_titles(tmp_path / "apart" / "new.csv", ["jug", "lamp"], 2)
     coloured(tmp_path, "a", (200, 0, 0), np.random.default_rng(0))
     write_table(tmp_path / "pictures.csv", ["image", "category"], [["a.png", "jug"], ["a.png", "lamp"]])
     usual = {"--root": "my.csv", "--support": "new.csv", "--items": "new.csv"}
@@ -442,6 +453,7 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
         ({"--items": "my_problems.csv", "--out": "my.csv", "--root": "one.csv"}, "my_problems.csv is read here"),
         ({"--checkpoint": str(SHIPPED)}, "leave --root out"),
         ({"--out": "my.csv/out.csv"}, "my.csv/out.csv cannot be written"),
+        ({"--items": "apart", "--out": "apart/found.csv"}, "apart/found.csv would lie beside a table"),
         ({"--seed": "-1"}, "--seed -1: give 0 or more"),
     ]:
         code, out, error = adapt(*(word for pair in (usual | changed).items() for word in pair), "--smoke")

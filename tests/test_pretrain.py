@@ -18,6 +18,7 @@ from fewshot_prod.augment import augment
 from fewshot_prod.catalog import CatalogError
 from fewshot_prod.checkpoints import CheckpointError, state_hash
 from fewshot_prod.encoders.product import build_encoder
+from fewshot_prod.errors import UsageError
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.losses import LOSSES, class_balanced_weights
@@ -344,3 +345,17 @@ def test_crops_keep_their_share_lie_inside_and_are_returned_smaller():
     assert float(area.mean()) == pytest.approx(0.625, abs=0.03)
     middle = torch.stack([rows[:, 7], columns[:, 7]])[:, area < 0.3]  # at most a quarter of the side off the centre
     assert float((middle - 120).abs().max()) <= 62 and bool((middle < 80).any()) and bool((middle > 160).any())
+
+
+def test_validation_makes_do_with_classes_that_share_groups():
+    """As with one picture for all products that have none. No choice is left to make where all groups are shared."""
+    ids, groups = np.repeat([0, 1, 2], 6), np.arange(18)
+    groups[[4, 5, 10, 11, 16, 17]] = 99
+    whole = FewShotValidation(None, ids, groups, n_way=3, n_shots=(1,), n_query=4)
+    with pytest.raises(UsageError, match="share too many groups"):
+        whole.sampler(1).sample(0, 500)
+    fitting = FewShotValidation.fitting(None, ids, groups)
+    assert fitting.n_way == 3 and fitting.n_query < 4
+    for shot in fitting.n_shots:
+        assert len(fitting.sampler(shot).sample(0, fitting.n_episodes)) == fitting.n_episodes
+    assert FewShotValidation.fitting(None, np.repeat([0, 1], 4), np.tile([0, 1], 4)) is None

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot_prod.catalog import Catalog, CatalogError
+from fewshot_prod.catalog import Catalog, CatalogError, load_catalog
 from fewshot_prod.splits import (
     Split,
     category_groups,
@@ -216,6 +216,26 @@ def test_a_users_categories_are_not_given_away_for_nothing():
         assert split.unnamed_categories(make_catalog(n)) == ("c00",)
     with pytest.raises(CatalogError, match="1 of the 2 categories of catalog 'shop' to pretrain on"):
         pretraining_split(make_catalog(2), 0)
+
+
+def test_a_published_catalogs_split_is_never_drawn_again():
+    """One that lacks a novel class of it would get another split by the same name, whose novel classes were base."""
+    shipped = read_split("fashion_random")
+    names = [*shipped.base, *shipped.validation, *shipped.novel[1:]]
+    rows = [{"product_id": name, "category": name, "group": i} for i, name in enumerate(names)]
+    lacking = Catalog("fashion", pd.DataFrame(rows).reindex(columns=make_catalog(1).frame.columns))
+    split = default_split(lacking)
+    assert split == shipped
+    with pytest.raises(CatalogError, match=f"1 novel categor.*{shipped.novel[0]}"):
+        split.check_names(lacking)
+
+
+def test_the_synthetic_catalog_is_split_alike_in_both_languages():
+    english, chinese = (load_catalog("synthetic", products_per_category=2, language=one) for one in ("en", "zh"))
+    splits = default_split(english), default_split(chinese)
+    for part in ("base", "validation", "novel"):
+        ours, theirs = (one.select(products, part) for one, products in zip(splits, (english, chinese), strict=True))
+        assert sorted(ours.frame["product_id"]) == sorted(theirs.frame["product_id"])
 
 
 @pytest.mark.parametrize(("n", "novel"), [(2, 1), (6, 3), (9, 4), (10, 5), (24, 5), (25, 5), (40, 8)])

@@ -220,6 +220,7 @@ def test_columns_named_by_the_user(tmp_path):
             {},
             r"not UTF-8: save it as UTF-8, or name its encoding.*--columns\.encoding",
         ),
+        ("title,category\nA,cup\n".encode("utf-16-le"), {}, r"not UTF-8.*utf-16"),  # without its mark
         (
             "title,category\n杯,杯子\n".encode("gbk"),
             {},
@@ -277,10 +278,17 @@ def test_other_encodings(tmp_path):
         load_catalog("table", path)
 
 
+@pytest.mark.parametrize("title", ["A cup", "Cups"])
+def test_an_ascii_table_beside_one_in_utf_16_is_read(tmp_path, title):
+    (tmp_path / "t.csv").write_bytes(f"title,category\n{title},cup\n".encode())
+    assert load_catalog("table", tmp_path, encoding="utf-16").titles == [title]
+
+
 def test_delimiters_behind_the_last_field_cost_nothing(tmp_path):
-    (tmp_path / "t.csv").write_text("title,category\nRed cup,cup,,\nBlue cup,cup\nGreen cup,cup,,x\n")
+    rows = 'Red cup,cup,,\n"Grey\ncup",cup,,\nBlue cup,cup\nGreen cup,cup,,x\n'
+    (tmp_path / "t.csv").write_text(f"title,category\n{rows}")
     catalog = load_catalog("table", tmp_path)
-    assert catalog.titles == ["Red cup", "Blue cup"]
+    assert catalog.titles == ["Red cup", "Grey\ncup", "Blue cup"]
     assert "4 fields where the header has 2" in catalog.problems[0].reason
 
 
@@ -341,12 +349,14 @@ def test_unlabelled_items(tmp_path):
 
 def test_an_item_whose_picture_cannot_be_used_keeps_its_title(tmp_path):
     path = tmp_path / "items.csv"
-    path.write_text("image,title,category\ngone.png,Red cup,cup\ngone.png,,cup\n,Blue plate,plate\n")
+    path.write_text(
+        "image,title,category\ngone.png,Red cup,cup\ngone.png,,cup\n,Blue plate,plate\nhttps://s/x.png,Jug,jug\n"
+    )
     items = load_catalog("table", path, labelled=False)
-    assert items.titles == ["Red cup", "Blue plate"] and items.frame["image"].isna().all()
-    assert [(p.row, p.reason) for p in items.notes] == [
-        ("items.csv:2", "image missing: gone.png; the row keeps its title")
-    ]
+    assert items.titles == ["Red cup", "Blue plate", "Jug"] and items.frame["image"].isna().all()
+    missing, link = items.notes
+    assert (missing.row, missing.reason) == ("items.csv:2", "image missing: gone.png; the row keeps its title")
+    assert link.row == "items.csv:5" and link.reason.startswith("image is a URL: https://s/x.png; download it")
     assert [p.row for p in items.problems] == ["items.csv:3"]
     assert load_catalog("table", path).titles == ["Blue plate"]  # to learn from it is a bad row
     with pytest.raises(CatalogError, match=r"items.csv:2: image missing"):
@@ -393,6 +403,10 @@ def test_parquet_cells_that_are_no_text(tmp_path):
     save_picture(tmp_path / "0.png")
     catalog = load_catalog("table", tmp_path)
     assert [p.reason.split(":")[0] for p in catalog.problems] == ["cell not text", "text not UTF-8"]
+    unread = {"title": ["Cup", "Jug"], "category": ["cup", "jug"], "tags": [["x"], None], "thumb": [b"\xff", b""]}
+    pq.write_table(pa.table(unread), tmp_path / "t.parquet")
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.titles == ["Cup", "Jug"] and not catalog.problems and catalog.frame["tags"].isna().all()
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no PAR1")
     with pytest.raises(CatalogError, match="cannot be read as Parquet"):
         load_catalog("table", tmp_path)
@@ -471,7 +485,9 @@ def test_pictures_outside_any_category(tmp_path):
 def test_a_root_that_is_no_table(tmp_path):
     with pytest.raises(CatalogError, match=r"no table at .*/nowhere: give a \.csv, \.tsv or \.parquet file"):
         load_catalog("table", tmp_path / "nowhere")
-    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "a.csv").write_text("title,category\nA,cup\n")
+    (tmp_path / "._a.csv").write_bytes(b"\0\5\x16\7")  # which macOS puts beside it
+    assert load_catalog("table", tmp_path).titles == ["A"]
     (tmp_path / "b.tsv").write_text("x")
     with pytest.raises(CatalogError, match=r"holds several tables, \['a\.csv', 'b\.tsv'\]"):
         load_catalog("table", tmp_path)

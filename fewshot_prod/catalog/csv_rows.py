@@ -38,7 +38,8 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
         CatalogError: if the file or its header cannot be read, or most of it is in another encoding.
     """
     data = _read_bytes(path)
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8") or _is_utf8(data):
+    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")) and b"\0" not in data  # none of these
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8") or wide or _is_utf8(data):
         encoding = "utf-8-sig"
     try:
         text = data.decode(encoding, errors="surrogateescape")
@@ -51,7 +52,7 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
         raise CatalogError(f"{path}: the delimiter is {delimiter!r}; it must be one character, or \\t for a tab")
     records = _records(lines, delimiter)
     line, header, reason = next(records, (1, [], "the file is empty"))
-    if reason or any(_undecodable(field) for field in header):
+    if reason or any(_undecodable(field) or "\0" in field for field in header):  # zero bytes: UTF-16 without its mark
         reason = reason or f"not {_shown(encoding)}: {ENCODING_REMEDY}"
         raise CatalogError(f"{path}:{line}: the header cannot be read: {reason}")
     header = [field.strip() or f"column {i}" for i, field in enumerate(header, start=1)]
@@ -60,7 +61,6 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
         raise CatalogError(f"{path}:{line}: the header names the columns {repeated} more than once; rename them")
     found = []
     for n, fields, why in records:
-        fields = fields if any(fields[len(header) :]) else fields[: len(header)]  # delimiters behind the last field
         found.append((n, fields, why or _fault(fields, len(header), encoding)))
     undecodable = sum(any(map(_undecodable, fields)) for _, fields, _ in found)
     if len(found) >= 10 and undecodable > len(found) / 2:
@@ -93,6 +93,8 @@ def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
             fields, used = [], 1
             unclosed = "unexpected end" in str(error) or "larger than" in str(error)
             reason = UNCLOSED if unclosed else f"broken line: {error}"
+        if expected is not None and not any(fields[expected:]):  # delimiters behind the last field
+            fields = fields[:expected]
         if used > 1 and expected is not None and len(fields) != expected:
             reason = (
                 f"broken line: lines {at + 1} to {at + used}, by their quotes one row, have {len(fields)} fields where "

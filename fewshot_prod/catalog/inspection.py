@@ -57,6 +57,9 @@ def inspect_images(root: Path, names: Sequence[str | None], *, progress: bool = 
 
 
 def _file_key(root: Path, name: str) -> tuple[str, int, int] | Inspected:
+    if "://" in name:
+        remedy = "download it and name the file, or leave the column out (--columns.image '')"
+        return Inspected(None, f"image is a URL: {name[:80]}; {remedy}")
     try:
         info = os.stat(root / name)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ from fewshot_prod.catalog.catalog import CatalogError
 from fewshot_prod.catalog.csv_rows import Record
 
 
-def read_parquet(path: Path) -> tuple[list[str], list[Record]]:
+def read_parquet(path: Path, find: Callable[[list[str]], Collection[str]]) -> tuple[list[str], list[Record]]:
     """Read a Parquet file; rows are numbered from 1.
 
     Numbers and dates become text, nulls the empty string. A row with bytes that are not UTF-8, or with a list or
-    structure where text is expected, is broken.
+    structure, is broken where text is needed; elsewhere such a cell becomes the empty string.
+
+    Args:
+        find: from the columns' names to those of which text is needed.
 
     Returns:
         the columns' names and the records.
@@ -32,7 +36,9 @@ def read_parquet(path: Path) -> tuple[list[str], list[Record]]:
         raise CatalogError(f"{path}: cannot be read as Parquet: {error}") from None
     if len(set(header)) < len(header):
         raise CatalogError(f"{path}: a column's name is there more than once: {sorted(header)}; rename them")
-    return header, [_record(number, header, cells) for number, cells in enumerate(zip(*columns, strict=True), start=1)]
+    needed = find(header)
+    rows = enumerate(zip(*columns, strict=True), start=1)
+    return header, [_record(number, header, cells, needed) for number, cells in rows]
 
 
 def _plain(column: Any) -> Any:
@@ -50,16 +56,20 @@ def _plain(column: Any) -> Any:
     return column.cast(pa.large_binary()) if is_text else column
 
 
-def _record(number: int, header: list[str], cells: tuple) -> Record:
+def _record(number: int, header: list[str], cells: tuple, needed: Collection[str]) -> Record:
     fields = []
     for name, cell in zip(header, cells, strict=True):
         if isinstance(cell, bytes):
             try:
                 cell = cell.decode("utf-8")
             except UnicodeDecodeError:
-                return number, [], f"text not UTF-8: column {name!r} has {ascii(cell)[:60]}"
+                if name in needed:
+                    return number, [], f"text not UTF-8: column {name!r} has {ascii(cell)[:60]}"
+                cell = None
         if isinstance(cell, (dict, list)):
-            return number, [], f"cell not text: column {name!r} has a {type(cell).__name__}; store text or a number"
+            if name in needed:
+                return number, [], f"cell not text: column {name!r} has a {type(cell).__name__}; store text or a number"
+            cell = None
         missing = cell is None or cell != cell  # NaN differs from itself
         whole = isinstance(cell, float) and cell.is_integer()  # ids become floats where one is missing
         fields.append("" if missing else str(int(cell)) if whole else str(cell))

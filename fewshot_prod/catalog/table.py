@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from fewshot_prod.catalog.catalog import COLUMNS, HELD_OUT, Catalog, CatalogError
@@ -77,10 +78,6 @@ def load_table(
     table = _table_in(root)
     if table is None:
         return build_catalog("table", root, read_folder_tree(root), strict=strict, labelled=labelled)
-    if table.suffix.lower() in (".parquet", ".pq"):
-        header, records, place = *read_parquet(table), "row"
-    else:
-        header, records, place = *read_csv(table, delimiter=delimiter, encoding=encoding), "line"
     named = {
         "image": image_column,
         "title": title_column,
@@ -92,6 +89,11 @@ def load_table(
     }
     if not labelled:
         named["category"] = ""
+    if table.suffix.lower() in (".parquet", ".pq"):
+        find = partial(_find_columns, table, named=named, optional=optional)
+        header, records, place = *read_parquet(table, lambda header: find(header).values()), "row"
+    else:
+        header, records, place = *read_csv(table, delimiter=delimiter, encoding=encoding), "line"
     columns = _find_columns(table, header, named, optional)
     if "category" not in columns and labelled:
         raise CatalogError(
@@ -117,7 +119,8 @@ def _table_in(root: Path) -> Path | None:
             f"no table at {root}: give a .csv, .tsv or .parquet file with columns for image path, title and category, "
             "or a folder with one folder of pictures per category"
         )
-    tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLES[:3] + TABLES[4:])
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))  # macOS puts ._my.csv beside my.csv
+    tables = sorted(path for path in shown if path.suffix.lower() in TABLES[:3] + TABLES[4:])
     if len(tables) > 1:
         raise CatalogError(f"{root} holds several tables, {[path.name for path in tables]}: give one of them as root")
     return tables[0] if tables else None
@@ -170,7 +173,7 @@ def _row(
         row.note = f"the category {row.category!r} looks like a missing value: if it is one, leave the cell empty"
     row.product_id = row.product_id or f"{place}-{number}"
     if row.image:
-        row.image, row.reason = _image_path(table.parent, row.image)
+        row.image = _image_path(table.parent, row.image)
     broken = [role for role in ("title", "category") if "\n" in (getattr(row, role) or "")]
     if broken and place == "line":
         row.note = f"line break in the {broken[0]}: if it is not meant, close the quote that is opened in this row"
@@ -180,12 +183,10 @@ def _row(
     return row
 
 
-def _image_path(root: Path, cell: str) -> tuple[str, str | None]:
-    if "://" in cell:
-        return cell, f"image is a URL: {cell[:80]}; download it and name the file"
+def _image_path(root: Path, cell: str) -> str:
     try:
         if "\\" in cell and not (root / cell).exists():  # written on Windows
             cell = cell.replace("\\", "/")
     except OSError:  # too long for a path, which is told where it is opened
         pass
-    return cell, None
+    return cell
