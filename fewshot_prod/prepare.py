@@ -181,7 +181,8 @@ def prepare_encoder(
         if chooser is None:
             report(
                 f"  {name} seed {seed}: too few validation categories to choose on ({len(validation.categories)}; "
-                "where there are fewer than 16 in all, none are held out for that): the last weights are kept"
+                "where there are fewer than 16 in all, none are held out for that; those that share their groups of "
+                "near-duplicates make no episode): the last weights are kept"
             )
         stage = pretrain
         if recipe.stage == "metatrain":
