@@ -8,8 +8,9 @@ Writes: experiments/results/table1_<split>.jsonl; ``make tables`` renders it
 
 Protocol: novel classes only; 10,000 episodes for feature methods, the first 200 of them for adapting ones;
 epochs are chosen on validation classes; three choices made after a look at novel ones stand in the README under Limits.
-Rows of ResNet-12 that learned for twice as long, ..._32_epochs before what goes on from it and ..._long in that, with a
-contrastive loss beside, or as FEAT, are measured where --rows names them
+Rows of ResNet-12 that learned for a shorter or longer time, ..._11_epochs and ..._32_epochs before what goes on from it
+and ..._long in that, with a contrastive loss beside, or as FEAT, are measured where --rows names them. Rows ..._halfway
+have the weights between an encoder's and those of what went on from it
 """
 
 from __future__ import annotations

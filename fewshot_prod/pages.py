@@ -102,10 +102,11 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     """What is drawn of a results file: name of a figure -> how to draw it.
 
     A file ``fig1...`` is the curve over shots, ``fig2...`` that over adaptation steps, ``table2b...`` those over what
-    is missing. A table's paired differences are drawn for each number of ways, those of images alone, of titles alone
-    and with titles apart, and those with imbalanced queries apart; accuracy over seconds at the fewest ways and most
-    shots, images alone. Ranks are drawn of table 3, whose methods have all been measured in all settings, curves over
-    training of Omniglot's encoders that start from random weights, and attention by category. Table 4 has none.
+    is missing. A table's paired differences are drawn for each number of ways, those of images alone, of titles alone,
+    with titles, and of weights halfway to the start apart, and those with imbalanced queries apart; accuracy over
+    seconds at the fewest ways and most shots, images alone, on the encoder that most methods are measured on. Ranks are
+    drawn of table 3, whose methods have all been measured in all settings, curves over training of Omniglot's encoders
+    that start from random weights, and attention by category. Table 4 has none.
     """
     attention = current(records, "attention")
     if attention:
@@ -144,7 +145,12 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
     ways = [r["n_way"] for r in cells if isinstance(r["n_way"], int)]
     cells = [r for r in cells if r["n_way"] == min(ways, default=0) and r["eval_seconds"]]
     cells = [r for r in cells if r["n_shot"] == max(c["n_shot"] for c in cells)]
-    if len({r["method"] for r in cells}) > 2:
+    methods: dict[str, set[str]] = {}  # by the encoder, whatever went on from it
+    for r in cells:
+        methods.setdefault(r["encoder"].split("_")[0], set()).add(r["method"])
+    most = max(methods, key=lambda name: len(methods[name]), default="")
+    cells = [r for r in cells if r["encoder"].split("_")[0] == most]
+    if len(methods.get(most, ())) > 2:
         drawn[f"{stem}_seconds"] = partial(accuracy_vs_seconds, cells, width=5)
     if stem.startswith("table3"):
         drawn[f"{stem}_ranks"] = partial(rank_diagram, records)
@@ -153,6 +159,8 @@ def figures_of(stem: str, records: Sequence[Record]) -> dict[str, Callable[[], A
 
 def _part(pair: Record) -> str:
     """The figure of a paired difference: that of images alone, of titles alone or with titles, plain or masked."""
+    if (pair["a"].get("encoder") or "").endswith("_halfway"):
+        return "halfway"
     part = {"image": "image", "title": "title_alone"}.get(pair["modality"], "titles")
     masked = any(side.get("mask_class_words") for side in (pair, pair["a"], pair["b"]))
     return f"masked_{part}" if masked else part
