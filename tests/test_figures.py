@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from test_plots import record
 
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.pages import figures_of
 from fewshot_prod.plots import (
     COLUMN_WIDTH,
     SLIDE_WIDTH,
@@ -210,6 +211,25 @@ def test_seconds_are_those_of_an_episode():
     assert {m.get_markerfacecolor() == "white" for m in marks} == {False} and "transductive" not in ax.get_xlabel()
     with pytest.raises(ValueError, match="eval_seconds"):
         accuracy_vs_seconds([record(0.6)])
+
+
+def test_a_tables_seconds_are_drawn_on_the_encoder_with_most_methods():
+    """With those of every encoder the names leave the picture no room."""
+    seen = [("conv4", "a"), ("conv4", "b"), ("conv4_maml", "c"), ("resnet12", "a"), ("resnet12", "d")]
+    cells = [record(0.6, method=m, encoder=e) | {"eval_seconds": 1.0, "n_episodes": 10} for e, m in seen]
+    marks = [
+        line for line in figures_of("table1", cells)["table1_seconds"]().get_lines() if line.get_marker() != "None"
+    ]
+    assert len(marks) == 3
+    assert not {name for name in figures_of("table1", cells[3:]) if name.endswith("seconds")}  # two methods
+
+
+def test_differences_of_weights_halfway_have_a_figure_of_their_own():
+    start, trained, middle = (
+        record(a, encoder=e) for a, e in ((0.5, "conv4"), (0.6, "conv4_continued"), (0.7, "conv4_halfway"))
+    )
+    pairs = [difference(one, start, mean=0.1, ci95=0.01) for one in (trained, middle)]
+    assert {"table1_differences_image_5", "table1_differences_halfway_5"} == set(figures_of("table1", pairs))
 
 
 def test_a_method_that_saw_all_queries_has_an_open_mark():
