@@ -160,10 +160,10 @@ def continued(start: str) -> dict[str, Recipe]:
     five_way = replace(control, stage="metatrain", catalog_options=MAML_SIZES)
     reptile = {"options": MAML_FAMILY["reptile"], "catalog_options": REPTILE_SIZES}  # more products an iteration
     others = ("matching", "meta_baseline", "feat", "ridge")
-    middles = {f"{start}_continued": control, f"{start}_prototypical": episodic}
+    ends = {f"{start}_continued": control, f"{start}_prototypical": episodic}
     return {
-        **middles,
-        **{f"{name}_halfway": replace(recipe, start=name, stage="halfway") for name, recipe in middles.items()},
+        **ends,
+        **{f"{name}_halfway": replace(recipe, start=name, stage="halfway") for name, recipe in ends.items()},
         **{f"{start}_{m}": replace(episodic, options=PROTOTYPICAL | {"algorithm": m}) for m in others},
         f"{start}_relation": replace(five_way, options=RELATION),
         **{f"{start}_{m}": replace(five_way, options=options) for m, options in MAML_FAMILY.items()},
