@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from fewshot_prod.plots import (
@@ -18,6 +19,7 @@ from fewshot_prod.plots import (
     training_curves,
     training_progress,
 )
+from fewshot_prod.plots.curves import draw_lines
 from fewshot_prod.results import cell, measured, training_history
 
 SHOTS = (1, 2, 3, 5, 10, 20)
@@ -182,3 +184,17 @@ def test_a_given_axes_is_drawn_on_and_a_png_is_sharp_in_a_column(tmp_path):
         grey = np.asarray(image.convert("L"))
     assert 0.02 < (grey < 128).mean() < 0.5
     assert plt.get_fignums() == [1], "the saved figure is closed"
+
+
+def test_each_name_at_the_right_is_where_its_leader_ends():
+    """Also where many lines end close together, so that leaders are steep."""
+    x = np.array([1, 5])
+    lines = {f"method {i}": (x, *[np.array([0.5, 0.9 + i / 1000])] * 3) for i in range(7)} | {"low": (x, *[x / 10] * 3)}
+    _, ax = plt.subplots(figsize=(3.4, 2.4))
+    draw_lines(ax, lines)
+    ax.figure.canvas.draw()
+    for name in ax.texts:
+        box = Text.get_window_extent(name)
+        path, _ = name.arrow_patch._get_path_in_displaycoord()
+        begins = path[0].vertices[0]
+        assert abs(begins[1] - (box.y0 + box.y1) / 2) < box.height / 4, name.get_text()

@@ -162,7 +162,8 @@ def label_ends(ax: Axes, names: Sequence[str], lines: Sequence[Line2D]) -> None:
         isotonic_regression(ends[order, 1] - ranks, y_min=bottom, y_max=max(top - ranks[-1] - gap / 2, bottom)) + ranks
     )
     for i, y in zip(order, placed, strict=True):
-        leader = {"arrowstyle": "-", "color": lines[i].get_color(), "relpos": (0, 0.5)}
+        # From the middle of the name's left side; clipped at its box, a steep one would begin between two names.
+        leader = {"arrowstyle": "-", "color": lines[i].get_color(), "relpos": (0, 0.5), "patchA": None}
         ax.annotate(
             names[i],
             ends[i],
@@ -170,6 +171,6 @@ def label_ends(ax: Axes, names: Sequence[str], lines: Sequence[Line2D]) -> None:
             textcoords=ax.get_yaxis_transform(),
             va="center",
             fontsize=size,
-            arrowprops=leader | {"linewidth": 0.08 * size, "shrinkA": 0, "shrinkB": 0.5 * size},
+            arrowprops=leader | {"linewidth": 0.08 * size, "shrinkA": 0.15 * size, "shrinkB": 0.5 * size},
             annotation_clip=False,
         )
