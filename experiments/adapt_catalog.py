@@ -37,6 +37,9 @@ class Args:
     """Names of the columns in all three tables; --support and --items may lack those of parent, group, split and id."""
     checkpoint: Path | None = None
     """Folder of a pretrained encoder; then no catalog is needed."""
+    recipe: str | None = None
+    """What is pretrained, a key of fewshot_prod.recipes.RECIPES; unset: a small encoder of what the catalog has
+    (images, titles or both), from scratch."""
     method: Literal["nearest_centroid", "partial_distance", "linear_probe", "finetune_head"] = "linear_probe"
     """How the encoder is adapted; a linear probe's probabilities are the best of these. Partial distances are for
     products of which many lack their title or their image."""
@@ -98,7 +101,8 @@ def main(args: Args) -> int:
     from fewshot_prod.catalog import CatalogError
     from fewshot_prod.catalog.summary import problems_table, summary
     from fewshot_prod.explore import recipe_for
-    from fewshot_prod.prepare import columns_read, load_encoder, prepare_encoder, runs_folder
+    from fewshot_prod.names import UnknownName
+    from fewshot_prod.prepare import columns_read, load_encoder, prepare_encoder, refuse_unreadable, runs_folder
     from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.splits import pretraining_split
 
@@ -109,14 +113,19 @@ def main(args: Args) -> int:
     check_output(told, keep=inputs)
     tables: dict[str, Catalog] = {}
     catalog = None
-    if args.checkpoint and args.root:
-        raise CatalogError("--checkpoint is an encoder that was pretrained already: leave --root out, or --checkpoint")
+    if args.checkpoint and (args.root or args.recipe):
+        option = "--root" if args.root else "--recipe"
+        raise CatalogError(f"--checkpoint is a pretrained encoder: leave {option} out, or --checkpoint")
+    if args.recipe is not None and args.recipe not in RECIPES:
+        raise UnknownName("recipe", args.recipe, RECIPES)
     if args.checkpoint:
         prepared = load_encoder(args.checkpoint)
         encoder = prepared.encoder
     else:
         tables["pretraining"] = catalog = catalog_to_learn_from(args)
-        encoder = RECIPES[recipe_for(catalog)]
+        recipe = args.recipe or recipe_for(catalog)
+        refuse_unreadable(recipe, catalog)
+        encoder = RECIPES[recipe]
         split = pretraining_split(catalog, args.seed)
     reads = columns_read(encoder)
     tables["support"], tables["items"] = support, items = new_products(args, reads)
@@ -128,7 +137,7 @@ def main(args: Args) -> int:
     if catalog is not None:
         if single := split.unnamed_categories(catalog):
             print(f"not pretrained on, having one product each: {', '.join(single)}")
-        place = (recipe_for(catalog), catalog, split, args.seed, own_runs(args))
+        place = (recipe, catalog, split, args.seed, own_runs(args))
         prepared = prepare_encoder(*place, SMOKE if args.smoke else None)
         print(f"the encoder is kept in {runs_folder(*place) / 'encoder'}")
 

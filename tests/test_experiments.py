@@ -420,6 +420,7 @@ def test_a_small_shop_with_headers_of_its_own(tmp_path, adapt):
     write_titles(tmp_path / "new.csv", ["jug", "lamp"], 2)
     other = ["--root", "other/shop.csv", "--support", "new.csv", "--items", "new.csv", "--smoke"]
     assert "training gru_bag" in adapt(*other)[1]  # and not in the first one's place
+    assert "training bag," in adapt(*other, "--recipe", "bag")[1]
     assert all("epoch" not in adapt(*arguments)[1] for arguments in (["--root", "shop.csv", *shop], other))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["smoke"]
 
@@ -452,6 +453,8 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
         ({"--out": "my.csv"}, "my.csv is read here and would be overwritten"),
         ({"--items": "my_problems.csv", "--out": "my.csv", "--root": "one.csv"}, "my_problems.csv is read here"),
         ({"--checkpoint": str(SHIPPED)}, "leave --root out"),
+        ({"--recipe": "gru_bga"}, "no recipe 'gru_bga': did you mean 'gru_bag'?"),
+        ({"--recipe": "conv4"}, "recipe 'conv4' reads images, and no product of 'table' has one"),
         ({"--out": "my.csv/out.csv"}, "my.csv/out.csv cannot be written"),
         ({"--items": "apart", "--out": "apart/found.csv"}, "apart/found.csv would lie beside a table"),
         ({"--seed": "-1"}, "--seed -1: give 0 or more"),
