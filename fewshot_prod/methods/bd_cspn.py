@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.episode_blocks import solve_in_blocks, support_means
 from fewshot_prod.methods.limits import check_options
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class BDCSPN:
     transductive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         if self.n_confident is not None and self.n_confident < 1:
             raise ValueError(f"n_confident is {self.n_confident}: give at least 1, or None for all queries")
         check_options(self)

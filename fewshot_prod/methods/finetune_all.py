@@ -16,7 +16,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.parts import of_parts
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ class FinetuneAll:
     transductive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         check_options(self)
         if self.augmentation not in ("none", "flip"):
             raise ValueError(f"augmentation is {self.augmentation!r}: give 'none' or 'flip'")

@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.support_span import head_logits, residual
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ class FinetuneHead:
     transductive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:

@@ -12,7 +12,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.bd_cspn import rectified_prototypes, shift_queries_
 from fewshot_prod.methods.episode_blocks import solve_in_blocks, support_means
 from fewshot_prod.methods.limits import check_options
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class LaplacianShot:
     transductive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         if self.n_neighbours < 1:
             raise ValueError(f"n_neighbours is {self.n_neighbours}: give at least 1, or use nearest centroid")
         check_options(self)

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from fewshot_prod.devices import PRECISIONS
+from fewshot_prod.methods.transforms import check_transform
 
 # A scale of 0 makes all logits equal, and below it far classes win; without a penalty a separable support has no
 # solution. Rates and numbers of steps may be 0: then nothing is adapted.
@@ -19,7 +20,7 @@ WHOLE = ("batch_size", "seed")
 
 
 def check_options(method: Any) -> None:
-    """:func:`check_option` for all options of a method, a dataclass.
+    """:func:`check_option` for all options of a method, a dataclass, and :func:`check_transform` where it has one.
 
     Raises:
         ValueError: naming the option, its value and the limit.
@@ -32,6 +33,8 @@ def check_options(method: Any) -> None:
     """
     for field in fields(method):
         check_option(field.name, getattr(method, field.name))
+    if hasattr(method, "transform"):
+        check_transform(method.transform, method.center)
 
 
 def check_option(name: str, value: Any) -> None:

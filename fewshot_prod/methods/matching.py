@@ -13,7 +13,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.episode_blocks import support_targets
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import episodes_gathered
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ class Matching:
     learned: ClassVar[tuple[str, ...]] = ("logit_scale",)
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import cosines
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class MetaBaseline:
     learned: ClassVar[tuple[str, ...]] = ("logit_scale",)
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:

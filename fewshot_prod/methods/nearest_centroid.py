@@ -8,8 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import squared_distances
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class NearestCentroid:
     transductive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
+        check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         """Logits, float32 (E, Q, n_way), from features ``pool``, float32 (N, D)."""

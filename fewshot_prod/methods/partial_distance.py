@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototypes import class_means, linear_logits
-from fewshot_prod.methods.transforms import Transform, check_transform
+from fewshot_prod.methods.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class PartialDistance:
     transductive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
+        check_options(self)
         if self.blocks is not None and min(share for _, share in self.blocks) <= 0:
             raise ValueError(f"blocks={self.blocks}: shares must be above 0")
 

@@ -12,7 +12,7 @@ from fewshot_prod.episodes import EpisodeBatch
 from fewshot_prod.methods.episode_blocks import solve_in_blocks
 from fewshot_prod.methods.limits import check_options
 from fewshot_prod.methods.prototype_descent import descend_prototypes
-from fewshot_prod.methods.transforms import Transform, check_transform, transform_features
+from fewshot_prod.methods.transforms import Transform, transform_features
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class TransductiveFinetuning:
     transductive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_transform(self.transform, self.center)
         check_options(self)
 
     def __call__(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
