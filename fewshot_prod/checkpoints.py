@@ -23,10 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
-from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.storage import write_whole
 
 STATE_VERSION = 2  # of training states; raised when one of before cannot be gone on from
+# Arguments of a training that its result does not depend on, or that count by their fingerprint
+NO_SETTINGS = ("inputs", "category_ids", "groups", "run_dir", "resume", "fabric", "report")
 
 
 class CheckpointError(ValueError):
@@ -137,19 +138,19 @@ def _nearest_checkpoint(folder: Path) -> Path | None:
     return next((p for p in found if (p / "config.json").is_file() and (p / "weights.safetensors").is_file()), None)
 
 
-def run_settings(
-    arguments: dict[str, Any], encoder: ProductEncoder, inputs: ProductInputs, *columns: np.ndarray, precision: str
-) -> dict[str, Any]:
+def run_settings(arguments: dict[str, Any], *columns: np.ndarray, precision: str) -> dict[str, Any]:
     """Everything that makes two trainings the same run.
 
     Args:
-        arguments: name -> value of those that a result depends on, JSON-able.
-        encoder: as training starts from it; its configuration counts, not its weights.
-        inputs, columns: what is trained on, see :meth:`ProductInputs.fingerprint`.
+        arguments: all of a training, by name; whether there is a ``validation`` counts, not what is in it, and of the
+            ``encoder`` that training starts from its configuration, not its weights.
+        columns: what is trained on beside ``inputs``, see :meth:`ProductInputs.fingerprint`.
         precision: in which it is trained.
     """
-    data = inputs.fingerprint(*columns)
-    return arguments | {"encoder": encoder.config, "precision": precision, "products": len(inputs), "data": data}
+    encoder, inputs, validation = (arguments[name] for name in ("encoder", "inputs", "validation"))
+    settings = {name: value for name, value in arguments.items() if name not in NO_SETTINGS}
+    settings |= {"encoder": encoder.config, "validation": validation is not None, "precision": precision}
+    return settings | {"products": len(inputs), "data": inputs.fingerprint(*columns)}
 
 
 class TrainingState:

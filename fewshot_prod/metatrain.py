@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -115,6 +115,7 @@ def metatrain(
         UnknownName: if ``frozen`` names a part that the encoder does not have.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
+    arguments = dict(locals())
     fabric = fabric or launch_fabric()
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm={algorithm!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
@@ -137,16 +138,8 @@ def metatrain(
         raise ValueError("norm='batch' gives each process its own running statistics; use 'frozen' or 'group'")
     if norm == "support" and algorithm in METRIC:
         raise ValueError("norm='support' belongs to MAML's family; use 'frozen', 'batch' or 'group'")
-    arguments: dict[str, Any] = {"algorithm": algorithm, "n_way": n_way, "n_shot": n_shot, "n_query": n_query}
-    arguments |= {"meta_batch_size": meta_batch_size, "n_iterations": n_iterations, "outer_lr": outer_lr}
-    arguments |= {"optimiser": optimiser, "weight_decay": weight_decay, "norm": norm, "normalise": normalise}
-    arguments |= {"logit_scale": logit_scale, "inner_lr": inner_lr, "n_adaptation_steps": n_adaptation_steps}
-    arguments |= {"head": head, "engine": engine, "vectorised": vectorised, "parts": parts}
-    arguments |= {"augmentation": augmentation, "modality_dropout": modality_dropout, "frozen": frozen, "seed": seed}
-    arguments |= {"validate_every": validate_every, "n_validation_episodes": n_validation_episodes}
-    arguments |= {"validation": validation is not None}
     precision = str(fabric._precision.precision)
-    settings = run_settings(arguments, encoder, inputs, *map(np.asarray, (category_ids, groups)), precision=precision)
+    settings = run_settings(arguments, *map(np.asarray, (category_ids, groups)), precision=precision)
 
     model: MetricTraining | MAMLTraining
     metric = algorithm in METRIC

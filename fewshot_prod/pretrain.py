@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -122,6 +122,7 @@ def pretrain(
         CatalogError: if there are fewer products than one batch, or all are of one category.
         CheckpointError: if the state in ``run_dir`` belongs to other settings or products.
     """
+    arguments = dict(locals())
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
     if contrastive < 0 or contrastive_temperature <= 0:
@@ -138,14 +139,8 @@ def pretrain(
             f"batch_size={batch_size} must be at most the number of products ({len(inputs)}) and a multiple of the "
             f"number of processes ({fabric.world_size}); lower it"
         )
-    arguments: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimiser": optimiser}
-    arguments |= {"weight_decay": weight_decay, "loss": loss, "label_smoothing": label_smoothing}
-    arguments |= {"class_weight_beta": class_weight_beta, "class_balanced": class_balanced, "ema_decay": ema_decay}
-    arguments |= {"contrastive": contrastive, "contrastive_temperature": contrastive_temperature, "head": head}
-    arguments |= {"augmentation": augmentation, "modality_dropout": modality_dropout, "frozen": frozen, "seed": seed}
-    arguments |= {"validation": validation is not None}
     precision = str(fabric._precision.precision)
-    settings = run_settings(arguments, encoder, inputs, labels, precision=precision)
+    settings = run_settings(arguments, labels, precision=precision)
 
     targets = torch.from_numpy(labels.astype(np.int64))
     smoothing = {"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}
