@@ -1,4 +1,4 @@
-"""Batched solving for transductive methods: a block of episodes at a time, its features gathered once.
+"""A block of episodes at a time, its features gathered once; and solving so for transductive methods.
 
 Solvers work class-major, with classes before products, (B, n_way, Q): a softmax over few classes then runs along
 long contiguous rows, which takes a quarter of the time on a CPU.
@@ -6,7 +6,7 @@ long contiguous rows, which takes a quarter of the time on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -43,17 +43,29 @@ def solve_in_blocks(pool: Tensor, episodes: EpisodeBatch, solve: Solve) -> Tenso
     if episodes.query_mask is not None:
         share = episodes.query_mask[:, None].to(pool.dtype)
         share = share / share.sum(2, keepdim=True)
-    # Few enough that a CPU's last-level cache holds the features, many enough that small operations are worth a call.
-    block_bytes = 2**23 if pool.device.type == "cpu" else 2**30
-    block = max(1, min(n, block_bytes // (index.shape[1] * pool.shape[1] * pool.element_size())))
-    buffer = pool.new_empty(block, index.shape[1], pool.shape[1])
     out = pool.new_empty(n, q, episodes.n_way)
-    for i in range(0, n, block):
-        part = index[i : i + block]
-        rows = buffer[: len(part)]
-        torch.index_select(pool, 0, part.reshape(-1), out=rows.view(-1, pool.shape[1]))
-        out[i : i + block] = solve(rows, targets[i : i + block], share[i : i + block]).mT
+    for some, rows in gathered(pool, index, 2**23):
+        out[some] = solve(rows, targets[some], share[some]).mT
     return out
+
+
+def gathered(pool: Tensor, index: Tensor, block_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+    """The features at ``index``, int64 (E, R), a block of episodes at a time: which ones, and float32 (B, R, D).
+
+    The next block takes the same memory. No gradients flow.
+
+    Args:
+        block_bytes: of the features, on a CPU: few enough that its last-level cache holds them, many enough that small
+            operations are worth a call. On a GPU 128 times as many.
+    """
+    block_bytes *= 1 if pool.device.type == "cpu" else 128
+    size = max(1, block_bytes // (index.shape[1] * pool.shape[1] * pool.element_size()))
+    buffer = pool.new_empty(min(size, len(index)), index.shape[1], pool.shape[1])
+    for i in range(0, len(index), size):
+        some = slice(i, i + size)
+        rows = buffer[: len(index[some])]
+        torch.index_select(pool, 0, index[some].flatten(), out=rows.view(-1, pool.shape[1]))
+        yield some, rows
 
 
 def support_targets(episodes: EpisodeBatch, dtype: torch.dtype) -> Tensor:

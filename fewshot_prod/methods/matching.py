@@ -10,9 +10,8 @@ from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
-from fewshot_prod.methods.episode_blocks import support_targets
+from fewshot_prod.methods.episode_blocks import gathered, support_targets
 from fewshot_prod.methods.limits import check_options
-from fewshot_prod.methods.prototypes import episodes_gathered
 from fewshot_prod.methods.transforms import Transform, transform_features
 
 
@@ -66,13 +65,8 @@ class Matching:
         if torch.is_grad_enabled() and pool.requires_grad:
             votes = self._votes(pool[rows], labels, padded)
         else:
-            block = min(len(rows), 2 * episodes_gathered(pool, rows.shape[1]))
-            gathered = pool.new_empty(block, rows.shape[1], pool.shape[1])
             votes = pool.new_empty(*episodes.query.shape, episodes.n_way)
-            for i in range(0, len(rows), block):
-                some = slice(i, i + block)
-                items = gathered[: len(rows[some])]
-                torch.index_select(pool, 0, rows[some].flatten(), out=items.view(-1, pool.shape[1]))
+            for some, items in gathered(pool, rows, 2**22):
                 votes[some] = self._votes(items, labels[some], None if padded is None else padded[some])
         return votes.clamp_min_(torch.finfo(pool.dtype).tiny).log_()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch
+from fewshot_prod.methods.episode_blocks import gathered
 
 
 def class_means(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
@@ -44,12 +45,6 @@ def class_means(pool: Tensor, episodes: EpisodeBatch) -> Tensor:
     return means.unflatten(0, shape)
 
 
-def episodes_gathered(pool: Tensor, n_rows: int) -> int:
-    """How many episodes' features, ``n_rows`` each, are best gathered at a time: what a CPU's cache holds."""
-    block_bytes = 2**21 if pool.device.type == "cpu" else 2**28
-    return max(1, block_bytes // (n_rows * pool.shape[1] * pool.element_size()))
-
-
 def linear_logits(
     pool: Tensor, episodes: EpisodeBatch, head: Callable[[EpisodeBatch], tuple[Tensor, Tensor | None]]
 ) -> Tensor:
@@ -67,8 +62,7 @@ def linear_logits(
     """
     q = episodes.query.shape[1]
     at_once = 128 if pool.device.type == "cpu" else 4096
-    block = min(len(episodes), at_once, episodes_gathered(pool, q))
-    gathered, parts = None, []
+    parts = []
     for part in episodes.split(at_once):
         weights, biases = head(part)
         biases = weights.new_zeros(()) if biases is None else biases[:, None]
@@ -77,13 +71,9 @@ def linear_logits(
         if torch.is_grad_enabled() and (pool.requires_grad or weights.requires_grad):
             parts.append(torch.baddbmm(biases, pool[part.query], weights))
             continue
-        gathered = pool.new_empty(block, q, pool.shape[1]) if gathered is None else gathered
         out = pool.new_empty(len(part), q, weights.shape[2])
-        for i in range(0, len(part), block):
-            rows = part.query[i : i + block]
-            features = gathered[: len(rows)]
-            torch.index_select(pool, 0, rows.reshape(-1), out=features.view(-1, pool.shape[1]))
-            torch.baddbmm(biases[i : i + block], features, weights[i : i + block], out=out[i : i + block])
+        for some, features in gathered(pool, part.query, 2**21):
+            torch.baddbmm(biases[some], features, weights[some], out=out[some])
         parts.append(out)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
