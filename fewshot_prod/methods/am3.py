@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.methods.limits import check_options
-from fewshot_prod.methods.prototypes import class_means
-
-EPISODES_AT_ONCE = 256  # whose queries are gathered together
+from fewshot_prod.methods.prototypes import class_means, squared_distances
 
 
 class AdaptiveMixing(nn.Module):
@@ -96,14 +94,11 @@ class AM3:
         if episodes.classes is None:
             raise ValueError("AM3 looks up its classes' embeddings: give episodes with classes, as EpisodeSampler does")
         pool = unit_length(pool) if self.normalise else pool
-        return torch.cat([self._logits(pool, part) for part in episodes.split(EPISODES_AT_ONCE)])
+        return -self.logit_scale * squared_distances(pool, episodes, self._prototypes)
 
-    def _logits(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
+    def _prototypes(self, pool: Tensor, episodes: EpisodeBatch) -> Tensor:
         embeddings = self.class_embeddings.to(pool.device)[episodes.classes]  # (E, n_way, D_e)
-        prototypes, _ = self.mixing.to(pool.device)(embeddings, class_means(pool, episodes))
-        queries = pool[episodes.query]  # (E, Q, D)
-        squares = prototypes.square().sum(2)[:, None] + queries.square().sum(2)[..., None]
-        return -self.logit_scale * torch.baddbmm(squares, queries, prototypes.mT, alpha=-2)
+        return self.mixing.to(pool.device)(embeddings, class_means(pool, episodes))[0]
 
 
 def fit_mixing(
