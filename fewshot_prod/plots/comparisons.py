@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike
 
 from fewshot_prod.grouping import COLUMNS, current, group_by, label, named_differences, shown, varying
 from fewshot_prod.plots.curves import fewest_fields
-from fewshot_prod.plots.style import COLOURS, COLUMN_WIDTH, MARKERS, drawn_on, episodes_told, set_heading, text_scale
+from fewshot_prod.plots.style import (
+    COLOURS,
+    COLUMN_WIDTH,
+    MARKERS,
+    drawn_on,
+    episodes_told,
+    refuse_mixed,
+    set_heading,
+    text_scale,
+)
 from fewshot_prod.ranks import average_ranks, critical_difference
 from fewshot_prod.results import RESULT_VERSION, Record, cell_key
 
@@ -36,10 +45,7 @@ def difference_forest(records: Iterable[Record], ax: Axes | None = None, *, widt
     pairs = named_differences(current(records, "difference"))
     if not pairs:
         raise ValueError("no paired differences to draw: rows name what they are compared with in `against`")
-    mixed = varying(pairs, ("catalog", "split"))
-    if mixed:
-        values = sorted({str(r[mixed[0]]) for r in pairs})
-        raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    refuse_mixed(pairs, ("catalog", "split"))
     columns = varying(pairs, ("domain", "missing_rate", *COLUMNS))
     lines = []  # (name of the pair or None, setting or None, records)
     groups = group_by(pairs, ("difference",))
@@ -150,10 +156,7 @@ def accuracy_vs_seconds(records: Iterable[Record], ax: Axes | None = None, *, wi
     cells = [r for r in current(records, "cell") if r.get("eval_seconds")]
     if not cells:
         raise ValueError("no cells with eval_seconds to draw: run the experiment first")
-    mixed = varying(cells, ("catalog", "split", "n_way", "n_shot", "n_query", "query_distribution"))
-    if mixed:
-        values = sorted({str(r[mixed[0]]) for r in cells})
-        raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    refuse_mixed(cells, ("catalog", "split", "n_way", "n_shot", "n_query", "query_distribution"))
     fields = fewest_fields(cells)
     groups = group_by(cells, fields)
     groups = dict(sorted(groups.items(), key=lambda named: -np.mean([r["accuracy"] for r in named[1]])))

@@ -8,6 +8,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 from sklearn.isotonic import isotonic_regression
 
 from fewshot_prod.grouping import ROWS, current, group_by, label, refuse_repeated, shown, varying
@@ -19,6 +20,7 @@ from fewshot_prod.plots.style import (
     drawn_on,
     episodes_told,
     points,
+    refuse_mixed,
     set_heading,
 )
 from fewshot_prod.results import Record
@@ -82,10 +84,7 @@ def _accuracy_curves(
     if not cells:
         raise ValueError("no cells to draw: run the experiment first")
     fixed = () if x == "n_shot" or "n_shot" in (series or ()) else ("n_shot",)
-    mixed = varying(cells, ("catalog", "split", "n_way", "n_query", "query_distribution", *fixed))
-    if mixed:
-        values = sorted({str(r[mixed[0]]) for r in cells})
-        raise ValueError(f"one figure shows one {mixed[0]}, not {', '.join(values)}: select the records to draw")
+    refuse_mixed(cells, ("catalog", "split", "n_way", "n_query", "query_distribution", *fixed))
     series = series or fewest_fields(cells)
     refuse_repeated(cells, (*series, x))
     lines = {}
@@ -102,20 +101,13 @@ def _accuracy_curves(
     with drawn_on(ax, width, grid="y") as ax:
         ax.set_xscale(scale)
         ticks = ticks[:: max(1, len(ticks) // 8)]
-        ax.set_xticks(ticks, [compact(t) for t in ticks])
+        ax.set_xticks(ticks)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.minorticks_off()
         draw_lines(ax, lines)
         ax.set_xlabel(x_label)
         set_heading(ax, about)
     return ax
-
-
-def compact(n: float) -> str:
-    """A number as it stands at a tick: 20, 162k, 1.5M."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if n >= size:
-            return f"{n / size:.3g}{unit}"
-    return f"{n:g}"
 
 
 def fewest_fields(cells: Sequence[Record], beside: Sequence[str] = ()) -> tuple[str, ...]:

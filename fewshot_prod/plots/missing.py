@@ -10,13 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from fewshot_prod.grouping import by_what_is_missing, group_by, shown
-from fewshot_prod.plots.style import (
-    COLOURS,
-    DASHES,
-    MARKERS,
-    episodes_told,
-    text_scale,
-)
+from fewshot_prod.plots.style import COLOURS, DASHES, MARKERS, episodes_told, text_scale
 from fewshot_prod.results import Record
 
 

@@ -16,6 +16,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
+from fewshot_prod.grouping import varying
 from fewshot_prod.results import Record
 
 COLUMN_WIDTH = 3.4  # inches, one of two columns of a paper
@@ -86,6 +87,13 @@ def points(ax: Axes) -> tuple[float, float]:
     ax.figure.draw_without_rendering()
     box = ax.get_window_extent()
     return box.width * 72 / ax.figure.dpi, box.height * 72 / ax.figure.dpi
+
+
+def refuse_mixed(records: Sequence[Record], fields: Sequence[str]) -> None:
+    """Raise ValueError if the records of one figure differ in one of these fields."""
+    if mixed := varying(records, fields):
+        values = ", ".join(sorted({str(r[mixed[0]]) for r in records}))
+        raise ValueError(f"one figure shows one {mixed[0]}, not {values}: select the records to draw")
 
 
 def episodes_told(records: Sequence[Record]) -> str:

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from fewshot_prod.grouping import current, varying
-from fewshot_prod.plots.curves import compact, draw_lines
-from fewshot_prod.plots.style import (
-    COLUMN_WIDTH,
-    drawn_on,
-)
+from fewshot_prod.plots.curves import draw_lines
+from fewshot_prod.plots.style import COLUMN_WIDTH, drawn_on
 from fewshot_prod.results import Record
 
 
@@ -78,7 +76,7 @@ def training_progress(records: Iterable[Record], ax: Axes | None = None, *, widt
         name += f", seed {record['train_seed']}" if varying(kept, ["train_seed"]) else ""
         histories[name] = [row | {"products_shown": each * row[unit]} for row in record["rows"] if row[unit]]
     ax = training_curves(histories, ax, x="products_shown", width=width)
-    ax.xaxis.set_major_formatter(lambda n, _: compact(n))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 162k, 1.5M
     return ax
 
 
@@ -110,7 +108,7 @@ def continued_training(records: Iterable[Record], ax: Axes | None = None, *, wid
         raise ValueError("no start with histories of its own, in episodes and in supervised batches")
     with drawn_on(ax, width, grid="y") as ax:
         draw_lines(ax, lines)
-        ax.xaxis.set_major_formatter(lambda n, _: compact(n))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 162k, 1.5M
         ax.set_xlabel("Products shown since the start")
         ax.set_title("Few-shot accuracy on validation classes", loc="left")
     return ax
