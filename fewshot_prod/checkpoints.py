@@ -116,7 +116,7 @@ def load_checkpoint(folder: Path) -> tuple[ProductEncoder, dict[str, Any]]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         encoder = build_encoder(config["encoder"])
-        encoder.load_state_dict({k: v for k, v in load_file(folder / "weights.safetensors").items()})
+        encoder.load_state_dict(load_file(folder / "weights.safetensors"))
         facts = config["facts"]
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error

@@ -26,7 +26,7 @@ def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, weight: T
         >>> round(focal_loss(torch.zeros(1, 2), torch.tensor([0])).item(), 4)  # 0.5 ** 2 * log 2
         0.1733
     """
-    log_p = _log_probability(logits, targets)
+    log_p = -cross_entropy(logits, targets, reduction="none")
     wrong = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).eps)  # 1 - p_y; at 0, gamma < 1 has no gradient
     return _weighted_mean(-(wrong**gamma) * log_p, targets, weight)
 
@@ -79,7 +79,7 @@ def generalised_cross_entropy(
     """
     if not 0 < q <= 1:
         raise ValueError(f"q is {q}; it must be in (0, 1]")
-    log_p = _log_probability(logits, targets)
+    log_p = -cross_entropy(logits, targets, reduction="none")
     return _weighted_mean(-torch.expm1(q * log_p) / q, targets, weight)  # expm1: exact where p is near 1
 
 
@@ -115,11 +115,6 @@ def supervised_contrastive(features: Tensor, labels: Tensor, *, temperature: flo
     n_positive = positive.sum(1)
     per_anchor = -log_p.sum(1) / n_positive.clamp(min=1)
     return per_anchor.sum() / (n_positive > 0).sum().clamp(min=1)
-
-
-def _log_probability(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability of the target class, (B,)."""
-    return log_softmax(logits, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
 
 
 def _weighted_mean(losses: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:

@@ -123,16 +123,8 @@ class Catalog:
 
     def take(self, keep: np.ndarray) -> Catalog:
         """The catalog of the products that ``keep`` (bool mask or positions) selects, problems included."""
-        return Catalog(
-            self.name,
-            self.frame.iloc[np.flatnonzero(keep) if np.asarray(keep).dtype == bool else keep].reset_index(drop=True),
-            self.root,
-            self.pixels,
-            self.problems,
-            self.rows_read,
-            self.notes,
-            self.emptied,
-        )
+        rows = np.flatnonzero(keep) if np.asarray(keep).dtype == bool else keep
+        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
     def has(self, columns: Sequence[str]) -> np.ndarray:
         """bool (N,): which products have something in any of these columns."""
