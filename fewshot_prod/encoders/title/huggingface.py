@@ -81,9 +81,7 @@ class HuggingFaceEncoder(nn.Module):
         states = self.network(input_ids=tokens, attention_mask=read.long()).last_hidden_state
         return states, token_mask(tokens, lengths)
 
-    def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """How much each token counts, (B, T): all of a title's the same, as the states are averaged."""
-        return uniform_weights(tokens, lengths)
+    attention_weights = staticmethod(uniform_weights)
 
 
 class PretrainedTokenizer:

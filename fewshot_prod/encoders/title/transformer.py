@@ -86,9 +86,7 @@ class TransformerEncoder(nn.Module):
         states, mask = self._states(tokens, lengths)
         return self.dropout(states), mask
 
-    def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """How much each token counts, (B, T): all of a title's the same, as the states are averaged."""
-        return uniform_weights(tokens, lengths)
+    attention_weights = staticmethod(uniform_weights)
 
     def _states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if tokens.shape[1] > len(self.positions):

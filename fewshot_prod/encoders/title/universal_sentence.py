@@ -90,9 +90,7 @@ class UniversalSentenceEncoder(nn.Module):
             maps.append(x.mT)
         return self.output(self.norm(torch.cat(maps, 2))), mask
 
-    def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """How much each token counts, (B, T): all of a title's the same, as they are summed."""
-        return uniform_weights(tokens, lengths)
+    attention_weights = staticmethod(uniform_weights)
 
 
 class SentenceTokenizer:
