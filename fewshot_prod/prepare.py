@@ -23,6 +23,7 @@ from fewshot_prod.checkpoints import CheckpointError, load_checkpoint, save_chec
 from fewshot_prod.devices import choose_precision, launch_fabric
 from fewshot_prod.encoders.product import ProductEncoder, build_encoder
 from fewshot_prod.encoders.title import PRETRAINED
+from fewshot_prod.encoders.title.huggingface import files_hash
 from fewshot_prod.episodes import EpisodeSampler
 from fewshot_prod.features import with_image_features
 from fewshot_prod.halfway import halfway
@@ -168,6 +169,8 @@ def prepare_encoder(
         told = f"training {name}, seed {seed}, on {len(base)} products of {len(base.categories)} base classes"
         report(f"{told}; {blind}" if (blind := lacking_words(encoder, base)) else told)
         base_inputs, validation_inputs = inputs(base), inputs(validation)
+        if cut := cut_words(encoder, base_inputs):
+            report(f"  {name} seed {seed}: {cut}")
         # A run that was stopped under other settings must not stand in this one's way.
         unfinished = folder / f"unfinished-{sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]}"
         if start and same_work(start, prepared):
@@ -247,6 +250,13 @@ def lacking_words(encoder: Recipe | ProductEncoder, products: Catalog) -> str:
     return f"{n:,} of {len(products):,} products have no {' or '.join(reads)}: it sees nothing of them" if n else ""
 
 
+def cut_words(encoder: ProductEncoder, inputs: ProductInputs) -> str:
+    """How many titles are at least as long as what is read of one, in words; "" if none is."""
+    if encoder.tokenizer is None or not (n := int((inputs.lengths >= encoder.tokenizer.max_length).sum())):
+        return ""
+    return f"{n:,} of {len(inputs):,} titles fill the {encoder.tokenizer.max_length} tokens that are read; no more is"
+
+
 def refuse_unreadable(recipe: str, catalog: Catalog) -> None:
     """Raise CatalogError if the recipe reads images, or titles, and no product of the catalog has one."""
     for column in columns_read(RECIPES[recipe]):
@@ -304,6 +314,9 @@ def training_facts(
     }
     if recipe.title_start:
         training["title_start"] = facts_of(recipe.title_start)
+    model = (recipe.title or {}).get("model")
+    if model and (files := files_hash(model)):
+        training["title_files"] = files
     if recipe.attributes:  # fingerprints leave these columns out
         columns = [attribute_columns(part, recipe.attributes["columns"]).to_json() for part in (base, validation)]
         training["attribute_rows"] = sha256("".join(columns).encode()).hexdigest()[:16]

@@ -21,7 +21,9 @@ from fewshot_prod.catalog import load_catalog
 from fewshot_prod.checkpoints import CheckpointError, encoder_hash, load_checkpoint, save_checkpoint
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.encoders.title import PRETRAINED, title_encoder
+from fewshot_prod.encoders.title.huggingface import files_hash
 from fewshot_prod.episodes import EpisodeSampler
+from fewshot_prod.errors import UsageError
 from fewshot_prod.evaluation import evaluate
 from fewshot_prod.features import embed
 from fewshot_prod.inputs import ProductInputs
@@ -242,6 +244,32 @@ def test_what_is_no_encoder_is_refused(folder, tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(ValueError, match="it has a decoder too; take an encoder such as BERT"):
         title_encoder(kind="huggingface", model=str(tmp_path))
+    shutil.copytree(folder, tmp_path / "wordless", ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(UsageError, match=r"its tokenizer knows no words, only \["):
+        title_encoder(kind="huggingface", model=str(tmp_path / "wordless"))
+
+
+@transformers
+def test_titles_are_cut_to_the_positions_that_a_model_has(folder):
+    from transformers import AutoConfig
+
+    assert title_encoder(kind="huggingface", model=str(folder)).tokenizer.max_length == 64
+    few = AutoConfig.from_pretrained(folder, max_position_embeddings=20).to_diff_dict()
+    tokenizer = (folder / "tokenizer.json").read_text()
+    encoder = title_encoder(kind="huggingface", model="x", architecture=few, tokenizer=tokenizer).eval()
+    tokens, lengths = encoder.tokenizer.encode(["red shoe " * 50])
+    assert tokens.shape == (1, 18) and encoder(tokens, lengths).isfinite().all()
+
+
+@transformers
+def test_a_changed_model_folder_is_noticed(folder, tmp_path):
+    changed = tmp_path / "model"
+    shutil.copytree(folder, changed)
+    assert files_hash(str(changed)) == files_hash(str(folder)) != files_hash(str(tmp_path))
+    with (changed / "tokenizer.json").open("a") as file:
+        file.write(" ")
+    assert files_hash(str(changed)) != files_hash(str(folder))
+    assert files_hash("all-minilm-l6-v2") is None is files_hash("someone/on-the-hub")
 
 
 @transformers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from fewshot_prod.catalog.titles import normalise_title
 # Scripts written without blanks between words, as the inside of a character class
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _NOT_WITHIN_WORD = (rf"(?<![^\W_{_CJK}])", rf"(?![^\W_{_CJK}])")  # no letter or digit of a spaced script beside
-_IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "shelf": "shelves"}
+_IRREGULAR = {"child": "children", "foot": "feet", "tooth": "teeth", "goose": "geese", "mouse": "mice"}
+_IRREGULAR |= {"person": "people", "shelf": "shelves"}
 _IRREGULAR |= {plural: singular for singular, plural in _IRREGULAR.items()}
+_APOSTROPHE = "['\u2018\u2019\u02bc`]"
+_GAP = rf"(?:\s?(?:[\-\u2010-\u2015.·/_]|{_APOSTROPHE})\s?|\s)?"
 
 
 def class_word_masker(categories: Iterable[str]) -> Callable[[str], str]:
@@ -23,13 +27,16 @@ def class_word_masker(categories: Iterable[str]) -> Callable[[str], str]:
 
     - the category's whole name, each word in singular or plural ("Flip Flops": "flip flop"), its words apart,
       hyphenated or joined ("flip-flops", "flipflops"), "and" also as "&";
-    - of a name joined by "and", "&", "/", "," or "、" also each side on its own: "Kajal and Eyeliner" is named by
-      "kajal" and by "eyeliner". Other parts do not count: "shoe" does not name "Sports Shoes";
-    - a word of six letters or more also with a hyphen or blank inside ("Tshirts": "t-shirt", "t shirt");
+    - of a name joined by "and", "or", "&", "+", "/", ",", ";", "、", or by 和, 与, 及, 或 between two characters and
+      more, also each side on its own: "Kajal and Eyeliner" is named by "kajal" and by "eyeliner". Other parts do not
+      count: "shoe" does not name "Sports Shoes";
+    - a word of six letters or more also with a hyphen, blank or dot inside ("Tshirts": "t-shirt", "t shirt"), a Chinese
+      one with blanks;
     - whole words only ("ring" is not in "earring"), except beside Chinese or Japanese characters, which have no
       blanks between words: there any substring counts ("衬衫" in "男士衬衫蓝色").
 
-    Plurals follow English spelling rules. A deletion that brings a new phrase together is followed by another.
+    Plurals follow English spelling rules, and an apostrophe of any kind may be there or not ("Women's Shoes": "womens
+    shoes", "women shoes"). A deletion that brings a new phrase together is followed by another.
 
     Returns:
         A function from a title to its normalised form without those phrases; "" if nothing is left.
@@ -75,7 +82,7 @@ def naming_rate(titles: Sequence[str | None], categories: Sequence[str]) -> floa
 def _names(category: str) -> list[str]:
     """The normalised names of a category: the whole one and, if it is a conjunction, its sides."""
     whole = normalise_title(category)
-    sides = [side.strip() for side in re.split(r"\band\b|[&/,、]", whole)]
+    sides = [side.strip() for side in re.split(r"\b(?:and|or)\b|\s\+\s|[&/,;、]|(?<=\w\w)[和与及或](?=\w\w)", whole)]
     return [name for name in dict.fromkeys([whole, *sides]) if name]
 
 
@@ -83,7 +90,7 @@ def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
     """Finds the first of ``names``. Names with the same kind of border share one guard, which is much faster."""
     borders: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        words = re.findall(r"&|(?:[^\W_]|['’])+", name)
+        words = re.findall(rf"&|(?:[^\W_]|{_APOSTROPHE})+", name)
         if words:
             ends = (words[0][0], words[-1][-1])
             guards = [
@@ -100,12 +107,19 @@ def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
 def _word_pattern(word: str) -> str:
     if word in ("and", "&"):
         return "(?:and|&)"
-    if not word.isascii():
-        return re.escape(word)
-    gap = r"[\s\-]?" if len(word) >= 6 else ""
-    forms = sorted(_number_forms(word), key=lambda form: (-len(form), form))
+    if re.search(f"[{_CJK}]", word):  # also blanks where the script changes: "t 恤"
+        return re.sub(rf"(?<=[{_CJK}])(?=.)|(?<=.)(?=[{_CJK}])", lambda _: r"\s*", word)
+    stem = re.sub(_APOSTROPHE, "", word)
+    gap = _GAP if len(stem) >= 6 else f"{_APOSTROPHE}?" if stem != word else ""
+    owner = re.sub(_APOSTROPHE, "", re.sub(f"{_APOSTROPHE}s$", "", word))  # whose it is: "women" of "women's"
+    forms = sorted(_number_forms(stem) | _number_forms(owner), key=lambda form: (-len(form), form))
     # No gap before the last letter, so that a size stays: "cap s" is not "caps".
-    return "(?:" + "|".join(gap.join(map(re.escape, form[:-1])) + re.escape(form[-1]) for form in forms) + ")"
+    return "(?:" + "|".join(map(partial(_spelled, gap), forms)) + ")"
+
+
+def _spelled(gap: str, form: str) -> str:
+    last = f"{_APOSTROPHE}?s{_APOSTROPHE}?" if form.endswith("s") else re.escape(form[-1])
+    return gap.join(map(re.escape, form[:-1])) + last
 
 
 def _number_forms(word: str) -> set[str]:
@@ -119,10 +133,13 @@ def _number_forms(word: str) -> set[str]:
             singulars |= {word[:-3] + "f", word[:-3] + "fe"}
         if re.search(r"(?:[sxz]|ch|sh|o)es$", word):
             singulars.add(word[:-2])
+        if word.endswith("zzes"):
+            singulars.add(word[:-3])
+    singulars |= {word[:-3] + {"man": "men", "men": "man"}[word[-3:]]} if word.endswith(("man", "men")) else set()
     plurals = set()
     for singular in singulars:
-        if re.search(r"(?:[sxz]|ch|sh)$", singular):
-            plurals.add(singular + "es")
+        if re.search(r"(?:[sxz]|ch|sh|[^aeiou]o)$", singular):
+            plurals |= {singular + "es", singular + ("zes" if singular.endswith("z") else "s")}
         elif re.search(r"[^aeiou]y$", singular):
             plurals.add(singular[:-1] + "ies")
         else:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _BYTES = [f"<0x{value:02X}>" for value in range(256)]  # the names that `tokenizers` gives fallback bytes
 PAD = "<pad>"
 _CHINESE_RUN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
-_VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f]")  # they ask for a coloured or a plain picture of an emoji
+# Variation selectors, which ask for a coloured or a plain picture of an emoji; soft hyphens; blanks of no width
+_INVISIBLE = re.compile("[\ufe00-\ufe0f\u00ad\u200b\u2060\ufeff]")
+LENGTHS = (24, 64)  # the least and the greatest number of tokens behind which titles are cut
 
 Chinese = Literal["characters", "words", "subwords"]
 
@@ -31,13 +33,13 @@ Chinese = Literal["characters", "words", "subwords"]
 def normalise_title(title: str) -> str:
     """Compatibility characters unified (NFKC, so full width too), case folded, runs of white space made one blank.
 
-    Of emoji the variation selectors go, so that the same one is spelled in one way.
+    Characters that nobody sees go (soft hyphens, an emoji's variation selectors), so that one thing has one spelling.
 
     Example:
         >>> normalise_title(" ＮＩＫＥ  Air\u3000跑步鞋 ")
         'nike air 跑步鞋'
     """
-    folded = unicodedata.normalize("NFKC", _VARIATION_SELECTORS.sub("", title)).casefold()
+    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", title)).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding can undo NFKC
 
 
@@ -53,7 +55,8 @@ class TitleTokenizer:
     - "subwords": around every run of Chinese characters, within which frequent ones are merged into tokens.
 
     Characters outside the vocabulary become their UTF-8 bytes, so no title has an unknown token. Id 0 is padding.
-    Training is deterministic.
+    Training is deterministic. Titles are cut behind ``max_length`` tokens: 24, or as many as 99 % of the titles of the
+    training have, but at most 64.
 
     Example:
         >>> tokenizer = TitleTokenizer.train(["red shoe", "red shoes", "红色 跑步鞋", "红色 鞋"], vocab_size=300)
@@ -62,8 +65,8 @@ class TitleTokenizer:
         ([2, 0, 6], [0, 0, 0, 0, 0, 0], ['red', 'shoe'])
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, words: bool = False) -> None:
-        self._tokenizer, self._words = tokenizer, words
+    def __init__(self, tokenizer: Tokenizer, *, words: bool = False, max_length: int = LENGTHS[0]) -> None:
+        self._tokenizer, self._words, self.max_length = tokenizer, words, max_length
 
     @classmethod
     def train(
@@ -103,33 +106,39 @@ class TitleTokenizer:
         model = json.loads(learner.to_str())["model"]
         # A fresh pipeline without special tokens: a title that spells "<pad>" or "<0x00>" is plain text.
         merges = [tuple(merge) for merge in model["merges"]]
-        return cls(_pipeline(models.BPE(vocab=model["vocab"], merges=merges, byte_fallback=True), chinese), words=words)
+        tokenizer = _pipeline(models.BPE(vocab=model["vocab"], merges=merges, byte_fallback=True), chinese)
+        lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+        most = int(np.quantile(lengths, 0.99, method="higher")) if lengths else 0
+        return cls(tokenizer, words=words, max_length=min(max(most, LENGTHS[0]), LENGTHS[1]))
 
     @property
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()
 
-    def encode(self, titles: Sequence[str | None], max_length: int = 24) -> tuple[Tensor, Tensor]:
+    def encode(self, titles: Sequence[str | None], max_length: int | None = None) -> tuple[Tensor, Tensor]:
         """Token ids of N titles.
 
         Args:
             titles: None, "" and white space count as missing.
-            max_length: titles are cut behind so many tokens.
+            max_length: titles are cut behind so many tokens; None for the tokenizer's own.
 
         Returns:
             tokens, int64 (N, T), padded with 0, T the longest length (at least 1); lengths, int64 (N,), 0 for a
             missing title.
         """
         texts = [_text(title, self._words) if title else "" for title in titles]
+        max_length = max_length or self.max_length
         return padded([encoding.ids[:max_length] for encoding in self._tokenizer.encode_batch(texts)])
 
-    def pieces(self, title: str, max_length: int = 24) -> list[str]:
+    def pieces(self, title: str, max_length: int | None = None) -> list[str]:
         """The tokens of one title as text, as many as :meth:`encode` keeps; a fallback byte reads "<0xF0>"."""
-        return self._tokenizer.encode(_text(title, self._words)).tokens[:max_length]
+        return self._tokenizer.encode(_text(title, self._words)).tokens[: max_length or self.max_length]
 
     def to_json(self) -> str:
+        own = {"chinese": "words"} if self._words else {}
+        own |= {"max_length": self.max_length} if self.max_length != LENGTHS[0] else {}
         text = self._tokenizer.to_str()
-        return json.dumps({"chinese": "words", **json.loads(text)}, ensure_ascii=False) if self._words else text
+        return json.dumps({**own, **json.loads(text)}, ensure_ascii=False) if own else text
 
     @classmethod
     def from_json(cls, text: str) -> TitleTokenizer:
@@ -142,13 +151,13 @@ class TitleTokenizer:
 
         try:
             settings = json.loads(text)
-            words = settings.pop("chinese", None) == "words"
+            words, max_length = settings.pop("chinese", None) == "words", settings.pop("max_length", LENGTHS[0])
             tokenizer = Tokenizer.from_str(json.dumps(settings))
         except Exception as error:  # `tokenizers` raises plain Exception
             raise ValueError(f"not a tokenizer's JSON: {error}") from error
         if tokenizer.token_to_id(PAD) != 0:
             raise ValueError(f"this tokenizer has no {PAD!r} at id 0; use one that TitleTokenizer.train made")
-        return cls(tokenizer, words=words)
+        return cls(tokenizer, words=words, max_length=max_length)
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

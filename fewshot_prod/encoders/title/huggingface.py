@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from hashlib import file_digest, sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 from filelock import FileLock
 from torch import Tensor, nn
 
-from fewshot_prod.catalog.titles import normalise_title, padded
+from fewshot_prod.catalog.titles import LENGTHS, normalise_title, padded
 from fewshot_prod.encoders.title.padding import token_mask, uniform_weights
-from fewshot_prod.errors import MissingPackage
+from fewshot_prod.errors import MissingPackage, UsageError
 from fewshot_prod.storage import cache_folder
 
 PACKAGED = {"all-minilm-l6-v2": "all_minilm_l6_v2"}  # models that come as packages: their name, the module
@@ -33,7 +34,7 @@ class HuggingFaceEncoder(nn.Module):
 
     Raises:
         MissingPackage: if the packages of the extra ``sentence`` are not installed.
-        ValueError: if ``model`` cannot be read, or is an encoder with a decoder.
+        UsageError: if ``model`` cannot be read, is an encoder with a decoder, or comes without a tokenizer.
 
     Differs from the paper: the features are not normalised, which methods do; the attention is Transformers' "eager",
     since the fused ones have no second derivative on the CPU; titles are case-folded first, as everywhere here, so that
@@ -67,7 +68,9 @@ class HuggingFaceEncoder(nn.Module):
     @property
     def tokenizer(self) -> PretrainedTokenizer:
         """The model's own."""
-        return PretrainedTokenizer(self.arguments["tokenizer"])
+        # RoBERTa's positions begin at 2
+        positions = getattr(self.network.config, "max_position_embeddings", LENGTHS[1] + 2) - 2
+        return PretrainedTokenizer(self.arguments["tokenizer"], min(LENGTHS[1], positions))
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Features, float (B, feature_dim), of tokens, int64 (B, T), with lengths, int64 (B,)."""
@@ -89,29 +92,32 @@ class PretrainedTokenizer:
 
     Args:
         text: what ``tokenizer.json`` says.
+        max_length: titles are cut to so many tokens.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, max_length: int = LENGTHS[1]) -> None:
         from tokenizers import Tokenizer
+
+        self.max_length = max_length
 
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.no_padding()
 
-    def encode(self, titles: Sequence[str | None], max_length: int = 32) -> tuple[Tensor, Tensor]:
+    def encode(self, titles: Sequence[str | None], max_length: int | None = None) -> tuple[Tensor, Tensor]:
         """Token ids, int64 (N, T), the model's first and last special ones included, and lengths, int64 (N,).
 
         Args:
             titles: None, "" and white space count as missing, with length 0.
-            max_length: titles are cut to so many tokens.
+            max_length: titles are cut to so many tokens; None for the tokenizer's own.
         """
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.enable_truncation(max_length or self.max_length)
         texts = [normalise_title(title) if title else "" for title in titles]
         encodings = self._tokenizer.encode_batch(texts)
         return padded([encoding.ids if text else [] for encoding, text in zip(encodings, texts, strict=True)])
 
-    def pieces(self, title: str, max_length: int = 32) -> list[str]:
+    def pieces(self, title: str, max_length: int | None = None) -> list[str]:
         """The tokens of one title as text, as many as :meth:`encode` keeps."""
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.enable_truncation(max_length or self.max_length)
         return self._tokenizer.encode(normalise_title(title)).tokens
 
 
@@ -124,16 +130,33 @@ def _read(model: str) -> tuple[nn.Module, dict[str, Any], str]:
         if AutoConfig.from_pretrained(source).is_encoder_decoder:
             raise ValueError("it has a decoder too; take an encoder such as BERT, RoBERTa or MPNet")
         network = AutoModel.from_pretrained(source, attn_implementation="eager").float()
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True).backend_tokenizer.to_str()
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+        if not tokenizer.is_fast:
+            raise ValueError("its tokenizer is not one of the tokenizers library (a tokenizer.json)")
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what is made where there are no files of one
+            raise ValueError(f"its tokenizer knows no words, only {tokenizer.all_special_tokens}")
+        if not hasattr(network.config, "hidden_size"):
+            raise ValueError(f"{type(network).__name__} is not a network of text alone: take one such as BERT")
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise UsageError(
             f"model {model!r} cannot be read as a folder with config.json, weights and a tokenizer, nor by this name "
             f"from the Hugging Face hub: {error}"
         ) from error
     architecture = network.config.to_diff_dict()
     for name in ("transformers_version", "_name_or_path", "dtype", "torch_dtype"):
         architecture.pop(name, None)
-    return _without_pooler(network), architecture, tokenizer
+    return _without_pooler(network), architecture, tokenizer.backend_tokenizer.to_str()
+
+
+def files_hash(model: str) -> str | None:
+    """16 hex digits over the files of a model's folder, by which a changed one is noticed; None for other models."""
+    if model in PACKAGED or not Path(model).is_dir():
+        return None
+    digest = sha256()
+    for path in sorted(path for path in Path(model).iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def _without_pooler(network: nn.Module) -> nn.Module:

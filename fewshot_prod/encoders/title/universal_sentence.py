@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fewshot_prod.catalog.titles import normalise_title, padded
+from fewshot_prod.catalog.titles import LENGTHS, normalise_title, padded
 from fewshot_prod.encoders.title.padding import token_mask, uniform_weights
 from fewshot_prod.encoders.unit_length import unit_length
 from fewshot_prod.errors import MissingPackage
@@ -96,7 +96,9 @@ class UniversalSentenceEncoder(nn.Module):
 class SentenceTokenizer:
     """The package's SentencePiece tokenizer, 128,010 pieces of 16 languages."""
 
-    def encode(self, titles: Sequence[str | None], max_length: int = 32) -> tuple[Tensor, Tensor]:
+    max_length = LENGTHS[1]
+
+    def encode(self, titles: Sequence[str | None], max_length: int = LENGTHS[1]) -> tuple[Tensor, Tensor]:
         """Token ids, int64 (N, T), between <s> and </s>, and lengths, int64 (N,).
 
         Args:
@@ -107,7 +109,7 @@ class SentenceTokenizer:
         rows = [_pieces().encode(text) if text else [] for text in texts]
         return padded([_cut(row, max_length) for row in rows])
 
-    def pieces(self, title: str, max_length: int = 32) -> list[str]:
+    def pieces(self, title: str, max_length: int = LENGTHS[1]) -> list[str]:
         """The tokens of one title as text, as many as :meth:`encode` keeps."""
         return _cut(_pieces().encode(normalise_title(title), out_type=str), max_length)
 
