@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fewshot_prod.arguments import Columns, check_output, run_script, table_name
+from fewshot_prod.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_prod.catalog import Catalog
@@ -36,7 +37,7 @@ class Args:
     columns: Columns = field(default_factory=Columns)
     """Names of the columns in all three tables; --support and --items may lack those of parent, group, split and id."""
     checkpoint: Path | None = None
-    """Folder of a pretrained encoder; then no catalog is needed."""
+    """Folder of a pretrained encoder; then no catalog is needed, and features are not centred by the mean of one."""
     recipe: str | None = None
     """What is pretrained, a key of fewshot_prod.recipes.RECIPES; unset: a small encoder of what the catalog has
     (images, titles or both), from scratch."""
@@ -86,7 +87,18 @@ def new_products(args: Args, reads: list[str]) -> tuple[Catalog, Catalog]:
         raise CatalogError(f"{args.support}: two categories are needed, usable are {names}{''.join(why)}")
     if len(unseen) == len(items):
         raise CatalogError(f"{args.items}: no product is {reason.removeprefix('not ')}")
+    if not any(support.has([column]).any() and items.has([column]).any() for column in reads):
+        raise CatalogError(
+            f"{args.support} and {args.items} share nothing that the encoder reads ({' and '.join(reads)}): one has "
+            "only images, the other only titles"
+        )
     return support, items
+
+
+def refuse_other_file(path: Path, header: str) -> None:
+    """Raise UsageError if there is a file that an earlier run, whose files begin with ``header``, has not written."""
+    if path.is_file() and not path.read_bytes().removeprefix(codecs.BOM_UTF8).startswith(header.encode()):
+        raise UsageError(f"{path} exists and is no earlier run's: give another name, or delete it")
 
 
 def own_runs(args: Args) -> Path:
@@ -102,7 +114,14 @@ def main(args: Args) -> int:
     from fewshot_prod.catalog.summary import problems_table, summary
     from fewshot_prod.explore import recipe_for
     from fewshot_prod.names import UnknownName
-    from fewshot_prod.prepare import columns_read, load_encoder, prepare_encoder, refuse_unreadable, runs_folder
+    from fewshot_prod.prepare import (
+        columns_read,
+        load_encoder,
+        prepare_encoder,
+        refuse_unreadable,
+        runs_folder,
+        trainings,
+    )
     from fewshot_prod.recipes import RECIPES, SMOKE
     from fewshot_prod.splits import pretraining_split
 
@@ -111,6 +130,8 @@ def main(args: Args) -> int:
     check_output(args.out, keep=inputs)
     told = args.out.with_name(f"{args.out.stem}_problems.csv")
     check_output(told, keep=inputs)
+    refuse_other_file(args.out, "product_id,title,category,probability")
+    refuse_other_file(told, "table,row,left_out,reason")
     tables: dict[str, Catalog] = {}
     catalog = None
     if args.checkpoint and (args.root or args.recipe):
@@ -137,6 +158,8 @@ def main(args: Args) -> int:
     if catalog is not None:
         if single := split.unnamed_categories(catalog):
             print(f"not pretrained on, having one product each: {', '.join(single)}")
+        if len(steps := trainings(recipe)) > 1:
+            print(f"trained one after the other, unless done before: {', '.join(steps)}")
         place = (recipe, catalog, split, args.seed, own_runs(args))
         prepared = prepare_encoder(*place, SMOKE if args.smoke else None)
         print(f"the encoder is kept in {runs_folder(*place) / 'encoder'}")

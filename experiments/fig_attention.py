@@ -56,6 +56,8 @@ def main(args: Args) -> int:
     catalog, split = args.data.load()
     if split.select(catalog, "novel").frame["title"].isna().all():
         raise CatalogError(f"no novel product of {catalog.name!r} has a title to attend to: choose another")
+    if not catalog.has(["image"]).any():
+        raise CatalogError(f"{catalog.name!r} has no images to attend to beside titles: choose another")
     if args.smoke:
         catalog = catalog.take_groups(6)
     recipe, novel = args.recipe or recipe_for(catalog), split.select(catalog, "novel")

@@ -79,6 +79,7 @@ def main(args: Args) -> int:
     if code:  # means over different cells would not compare
         return code
     found: dict[str, list[float]] = {}
+    ways: set[str] = set()
     where = {"split": split_name(split, "validation"), "method": args.method}
     measured = [r for r in read_records(results) if r["kind"] == "cell" and where.items() <= r.items()]
     for record in current(measured, "cell"):
@@ -86,7 +87,12 @@ def main(args: Args) -> int:
         asked &= record["config"]["training"]["recipe"] == args.recipe
         if asked and record["config"]["row"] in grid:
             found.setdefault(record["config"]["row"], []).append(100 * record["accuracy"])
-    print(f"\nmean over 5-way, all {len(split.validation)} validation classes and {len(args.cells.seeds)} seeds, %:")
+            ways.add(f"{record['n_way']}-way")
+    classes = len(split.validation)
+    seeds = len(args.cells.seeds)
+    print(f"\nmean over {' and '.join(sorted(ways))} of {classes} validation classes and {seeds} seeds, %:")
+    if classes < 5:
+        print(f"  {classes} classes hardly tell options apart: hold out more by `fewshot-prod split --validation 5`")
     for name, values in sorted(found.items(), key=lambda item: -sum(item[1]) / len(item[1])):
         print(f"  {sum(values) / len(values):6.2f}   {name}")
     return 0

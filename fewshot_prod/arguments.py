@@ -25,7 +25,7 @@ Source = Literal["synthetic", "grocery", "fashion", "omniglot", "table"]
 
 @dataclass(frozen=True)
 class Columns:
-    """How a table is read: its columns' names where they are not the usual ones ("": it has none), and its encoding."""
+    """How a table is read: its columns' names where they are not the usual ones ("": it has none), and its text."""
 
     image: str | None = None
     """Image path, relative to the table's folder."""
@@ -43,11 +43,13 @@ class Columns:
     """The catalog's own train/test split."""
     encoding: str | None = None
     """Of a text table, where it is not UTF-8: gbk, cp1252, utf-16."""
+    delimiter: str | None = None
+    """Of a text table, where it is not the one that the header suggests; \\t is a tab."""
 
     def options(self) -> dict[str, str]:
         """What is given, as options of ``load_catalog``."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name if name == "encoding" else f"{name}_column": value for name, value in given.items()}
+        return {name if name in ("encoding", "delimiter") else f"{name}_column": given[name] for name in given}
 
 
 @dataclass(frozen=True)

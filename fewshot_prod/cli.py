@@ -15,6 +15,7 @@ Training and whole tables are scripts: see experiments/README.md, and --help of 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -124,6 +125,10 @@ def evaluate_checkpoint(
     prepared = load_encoder(checkpoint)
     catalog, split = data.load()
     print(left_out(catalog), end="")
+    if masked := prepared.facts["masked_classes"]:  # what names a class of this catalog, too, where it is another
+        masked = sorted({*masked, *catalog.categories})
+        prepared = replace(prepared, facts=prepared.facts | {"masked_classes": masked})
+        print("class words masked: phrases that name a class are deleted from every title")
     pools = Pools(prepared, catalog, split)
     try:
         built = pools.build(method, **({"parts": adapt} if adapt else {}))

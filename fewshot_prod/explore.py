@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fewshot_prod.arguments import table_name
 from fewshot_prod.catalog import Catalog, CatalogError, load_catalog
 from fewshot_prod.cells import describe, measure_cell
 from fewshot_prod.comparisons import paired
@@ -46,6 +47,7 @@ def open_pools(
     Args:
         name: a catalog source, see :func:`load_catalog`.
         root: its folder or file; default $FEWSHOT_PROD_DATA/NAME, else data/NAME of the repository.
+        runs: where encoders are kept; a table's in a folder of its own there.
         needs: of "image" and "title", what the catalog must have.
         options: of the catalog's loader.
 
@@ -59,7 +61,7 @@ def open_pools(
     if lacking:
         lacks = f"this needs {' and '.join(lacking)}, and the catalog {name!r} has none"
         raise CatalogError(f"{lacks}: choose another, such as 'synthetic'")
-    return pools_of(catalog, split, recipe, runs)
+    return pools_of(catalog, split, recipe, runs / table_name(root) if name == "table" else runs)
 
 
 def pools_of(

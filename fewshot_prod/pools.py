@@ -188,6 +188,8 @@ def build_method(
     method = METHODS[name]
     known = {f.name: f.default for f in fields(method)}
     for option in options:
+        if option == "parts" and option not in known:
+            raise ValueError(f"{name} does not choose what it adapts: leave out parts={options[option]!r}")
         if option not in known:
             raise UnknownName(f"option of {name}", option, known)
     # another method's logit_scale, say, means another thing

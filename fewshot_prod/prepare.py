@@ -235,6 +235,18 @@ def runs_folder(name: str, catalog: Catalog, split: Split, seed: int, runs: Path
     return runs / catalog.name / split.name / name / ("weights" if RECIPES[name].stage == "none" else f"seed{seed}")
 
 
+def trainings(name: str) -> list[str]:
+    """The recipes that :func:`prepare_encoder` trains for one called ``name``, in order, itself the last.
+
+    Example:
+        >>> trainings("lite0_gru_attention")
+        ['lite0_tuned', 'lite0_tuned_prototypical', 'gru', 'lite0_gru_attention']
+    """
+    recipe = RECIPES[name]
+    before = [one for start in (recipe.start, recipe.title_start) if start for one in trainings(start)]
+    return list(dict.fromkeys([*before, *([name] if recipe.stage in ("pretrain", "metatrain") else [])]))
+
+
 def columns_read(encoder: Recipe | ProductEncoder) -> list[str]:
     """Which of a catalog's columns "image" and "title" an encoder reads."""
     return [name for name in ("image", "title") if getattr(encoder, name) is not None]

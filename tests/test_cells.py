@@ -426,7 +426,7 @@ def test_a_method_finds_the_head_and_the_numbers_that_were_trained_for_it_and_no
     assert build_method("relation", relation, center).module is relation.encoder.head
     with pytest.raises(ValueError, match="this encoder has no head for 'feat': meta-train it with algorithm='feat'"):
         build_method("feat", relation, center)
-    with pytest.raises(UnknownName, match="no option of prototypical 'parts'"):
+    with pytest.raises(ValueError, match="prototypical does not choose what it adapts: leave out parts="):
         build_method("prototypical", trained_as("prototypical", {}), center, parts="title")
     assert build_method("ridge", ridge, center).penalty == 3.0
     assert build_method("ridge", ridge, center, penalty=2.0).penalty == 2.0

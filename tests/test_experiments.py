@@ -235,6 +235,22 @@ def test_a_shipped_encoder_is_evaluated(monkeypatch, capsys):
     assert f"5-way 1-shot{told}" in out and f"all-way 1-shot{told}" in out
 
 
+def test_titles_are_masked_of_the_classes_of_the_catalog_that_is_evaluated_on_too(monkeypatch, capsys):
+    """Else what was trained on masked titles would read the names of another catalog's classes."""
+    small = catalog.load_catalog("synthetic", products_per_category=4)
+    monkeypatch.setattr(catalog, "load_catalog", lambda *_, **__: small)
+    shipped = prepare.load_encoder(SHIPPED)
+    masked = replace(shipped, facts=shipped.facts | {"masked_classes": ["elsewhere"]})
+    monkeypatch.setattr(prepare, "load_encoder", lambda _: masked)
+    read = []
+    monkeypatch.setattr(pools.Pools, "build", lambda self, *_: read.append(self.prepared) or 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["fewshot-prod", "evaluate", str(SHIPPED)])
+    with pytest.raises(ZeroDivisionError):
+        main()
+    assert "class words masked" in capsys.readouterr().out
+    assert read[0].facts["masked_classes"] == sorted(["elsewhere", *small.categories])
+
+
 def test_novel_classes_that_share_too_many_groups_are_answered_in_one_line(monkeypatch, capsys):
     small = catalog.load_catalog("synthetic", products_per_category=20)
     shared = replace(small, frame=small.frame.assign(group=small.frame.groupby("category").cumcount()))
@@ -383,6 +399,7 @@ def test_a_small_shop_with_headers_of_its_own(tmp_path, adapt):
     words = ["Korb", "Kerze", "Krug", "Pokal", "Trichter", "Teller", "Gabel", "Dose"]
     header = ["Nr", "Bezeichnung", "Warengruppe", "Sparte"]
     base = [[f"{word}{i}", f"{word} aus Holz {i}", word, "Haus"] for word in words for i in range(5)]
+    base[3][1] += " und noch mehr" * 40
     write_table(tmp_path / "shop.csv", header, [*base, ["x", "Einzeln", "Einzelgruppe", "Haus"]])
     support = [[f"{word} rund {i}", word, ""] for word in ("Löffel", "Schale") for i in range(2)]
     support += [["", "Messer", "fort.png"], ["", "Schale", "here.png"]]
@@ -401,6 +418,7 @@ def test_a_small_shop_with_headers_of_its_own(tmp_path, adapt):
     assert "not pretrained on, having one product each: Einzelgruppe" in out
     assert "categories without a usable row: Messer" in out
     assert "on 40 products of 8 base classes" in out and "too few validation categories" in out
+    assert "1 of 40 titles fill the 64 tokens that are read" in out
     assert "3 products in 2 categories (1 in none: the encoder reads only title): predictions.csv" in out
     with (tmp_path / "predictions.csv").open() as file:
         found = {row["product_id"]: (row["category"], row["probability"]) for row in csv.DictReader(file)}
@@ -436,6 +454,7 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
     write_titles(tmp_path / "my.csv", ["apron", "basket"], 3)
     write_titles(tmp_path / "new.csv", ["jug", "lamp"], 2)
     write_titles(tmp_path / "one.csv", ["apron"], 3)
+    write_titles(tmp_path / "third.csv", ["apron"], 3)
     (tmp_path / "zh.csv").write_bytes("title\n杯子\n".encode("gbk"))
     (tmp_path / "apart").mkdir()
     write_titles(tmp_path / "apart" / "new.csv", ["jug", "lamp"], 2)
@@ -453,13 +472,20 @@ def test_what_adapt_catalog_refuses_it_refuses_before_training(tmp_path, adapt):
         ({"--out": "my.csv"}, "my.csv is read here and would be overwritten"),
         ({"--items": "my_problems.csv", "--out": "my.csv", "--root": "one.csv"}, "my_problems.csv is read here"),
         ({"--checkpoint": str(SHIPPED)}, "leave --root out"),
+        ({"--checkpoint": str(SHIPPED), "--root": None, "--recipe": "gru"}, "leave --recipe out"),
+        (
+            {"--checkpoint": str(SHIPPED), "--root": None, "--items": "pictures.csv"},
+            "share nothing that the encoder reads",
+        ),
         ({"--recipe": "gru_bga"}, "no recipe 'gru_bga': did you mean 'gru_bag'?"),
         ({"--recipe": "conv4"}, "recipe 'conv4' reads images, and no product of 'table' has one"),
         ({"--out": "my.csv/out.csv"}, "my.csv/out.csv cannot be written"),
+        ({"--out": "third.csv"}, "third.csv exists and is no earlier run's"),
         ({"--items": "apart", "--out": "apart/found.csv"}, "apart/found.csv would lie beside a table"),
         ({"--seed": "-1"}, "--seed -1: give 0 or more"),
     ]:
-        code, out, error = adapt(*(word for pair in (usual | changed).items() for word in pair), "--smoke")
+        given = {option: value for option, value in (usual | changed).items() if value}
+        code, out, error = adapt(*(word for pair in given.items() for word in pair), "--smoke")
         assert code == 2 and error.startswith("error: ") and error.count("\n") == 1 and answer in error, error
         assert "epoch" not in out
     assert not (tmp_path / "runs").exists()

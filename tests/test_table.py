@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fewshot_prod.arguments import Columns
 from fewshot_prod.catalog import CatalogError, load_catalog, summary
 from fewshot_prod.catalog.summary import problems_table
 
@@ -316,11 +317,49 @@ def test_categories_that_are_written_alike_are_named(tmp_path):
     names = ["side tables", "Side Tables", "side  tables", "side tables", "vases"]
     (tmp_path / "t.csv").write_text("title,category\n" + "".join(f"A{i},{name}\n" for i, name in enumerate(names)))
     catalog = load_catalog("table", tmp_path)
-    assert len(catalog.categories) == 4
-    assert [(p.row, p.reason) for p in catalog.notes] == [
-        ("t.csv:3", "category written like another: 'Side Tables' (1 products), 'side tables'"),
-        ("t.csv:4", "category written like another: 'side  tables' (1 products), 'side tables'"),
+    assert catalog.categories == ("Side Tables", "side tables", "vases")  # inner blanks do not count
+    (note,) = catalog.notes
+    assert note.row == "t.csv:3" and "another: 'Side Tables' (1 products), 'side tables'; they count as" in note.reason
+
+
+def test_markup_is_taken_out_of_titles(tmp_path):
+    rows = [
+        '"<p class=""t""><b>Oak</b> table</p> &amp; bench&nbsp;&#x41;",tables',
+        "1 < B and B > C,cups",
+        "R&D; x,cups",
     ]
+    (tmp_path / "t.csv").write_text("\n".join(["title,category", *rows]))
+    catalog = load_catalog("table", tmp_path)
+    assert catalog.titles == ["Oak table & bench A", "1 < B and B > C", "R&D; x"]
+    assert [(note.row, note.reason) for note in catalog.notes] == [("t.csv:2", "markup taken out of the title")]
+
+
+def test_how_a_table_is_cut_can_be_told(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("sep=;\nid;title (brand, size, colour);category\n1;Oak, 4;cup\n2;;cup\n")
+    catalog = load_catalog("table", path, title_column="title (brand, size, colour)")
+    assert catalog.titles == ["Oak, 4"] and catalog.problems[0].row == "t.csv:4"
+    path.write_text("id;title (brand, size, colour);category\n1;Oak, 4;cup\n")
+    with pytest.raises(CatalogError, match=r"header is cut wrongly, the delimiter \(--columns.delimiter"):
+        load_catalog("table", path)
+    named = Columns(title="title (brand, size, colour)", delimiter=";").options()
+    assert load_catalog("table", path, **named).titles == ["Oak, 4"]
+    path.write_text('title,category\n"Best" Oak,cup\nVase,vase\n')
+    assert "double the quotes inside" in load_catalog("table", path).problems[0].reason
+
+
+def test_where_a_missing_picture_was_looked_for(tmp_path):
+    (tmp_path / "img").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "img" / "1.PNG")
+    table = tmp_path / "t.csv"
+    table.write_text("image,category\nimg/1.png,cup\n/img/1.PNG,cup\nimg/2.png,cup\n")
+    with pytest.raises(CatalogError, match=rf"no usable row.*img/1.png.*\(image paths count from {tmp_path}\)"):
+        load_catalog("table", table)
+    table.write_text(table.read_text() + "img/1.PNG,cup\n")
+    first, second, third = (problem.reason for problem in load_catalog("table", table).problems)
+    assert first == "image missing: img/1.png; there is 1.PNG, in other case"
+    assert second == "image missing: /img/1.PNG; it is there without the first /"
+    assert third == "image missing: img/2.png"
 
 
 def test_cells_that_mean_missing_are_missing_in_other_columns_too(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ ENCODING_REMEDY = (
 )
 
 UNCLOSED = "broken line: a quote is opened and not closed"
+QUOTES_INSIDE = (
+    "broken line: a field begins with a quote and goes on behind the closing one: double the quotes inside, as in "
+    '"""Best"" table"'
+)
 
 
 def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> tuple[list[str], list[Record]]:
@@ -27,7 +32,8 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
     many as the header's.
 
     Args:
-        delimiter: default a tab for .tsv and .tab, else whichever of ``, ; tab |`` cuts the header into most fields.
+        delimiter: default the one that a first line ``sep=;`` names, a tab for .tsv and .tab, else whichever of
+            ``, ; tab |`` cuts the header into most fields.
         encoding: of the text, as Python names it; what is UTF-8 throughout is read as that all the same, as one of
             several tables may be.
 
@@ -46,6 +52,8 @@ def read_csv(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8
     except (LookupError, UnicodeError) as error:
         raise CatalogError(f"{path}: cannot be read as {encoding}: {error}") from None
     lines = list(io.StringIO(text, newline=""))
+    if told := re.fullmatch(r'"?sep=(.)"?\s*', lines[0] if lines else ""):  # as Excel reads and some exports write it
+        delimiter, lines[0] = delimiter or told[1], "\n"
     delimiter = delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else _guess_delimiter(lines))
     delimiter = "\t" if delimiter == "\\t" else delimiter  # as it is typed on a command line
     if len(delimiter) != 1:
@@ -92,7 +100,7 @@ def _records(lines: list[str], delimiter: str) -> Iterator[Record]:
         except csv.Error as error:
             fields, used = [], 1
             unclosed = "unexpected end" in str(error) or "larger than" in str(error)
-            reason = UNCLOSED if unclosed else f"broken line: {error}"
+            reason = UNCLOSED if unclosed else QUOTES_INSIDE
         if expected is not None and not any(fields[expected:]):  # delimiters behind the last field
             fields = fields[:expected]
         if used > 1 and expected is not None and len(fields) != expected:

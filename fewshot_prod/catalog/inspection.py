@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -63,12 +64,29 @@ def _file_key(root: Path, name: str) -> tuple[str, int, int] | Inspected:
     try:
         info = os.stat(root / name)
     except FileNotFoundError:
-        return Inspected(None, f"image missing: {name}")
+        return Inspected(None, f"image missing: {name}{_nearby(root, name)}")
     except (OSError, ValueError) as error:  # no permission, name too long, a zero byte in it
         return Inspected(None, f"image unreadable: {name!r}: {error}")
     if not stat.S_ISREG(info.st_mode):  # a folder; or a pipe, which would wait for ever
         return Inspected(None, f"image unreadable: {name} is not a file")
     return name, info.st_size, info.st_mtime_ns
+
+
+def _nearby(root: Path, name: str) -> str:
+    """What is there in place of a missing picture: one behind a first slash, or one in other case."""
+    if name.startswith("/") and (root / name.lstrip("/")).exists():
+        return "; it is there without the first /"
+    path = root / name
+    found = _names_in(path.parent).get(path.name.casefold())
+    return f"; there is {found}, in other case" if found else ""
+
+
+@functools.lru_cache(maxsize=16)
+def _names_in(folder: Path) -> dict[str, str]:
+    try:
+        return {name.casefold(): name for name in os.listdir(folder)}
+    except OSError:
+        return {}
 
 
 def _inspect(root: Path, name: str) -> Inspected:

@@ -73,7 +73,8 @@ def build_catalog(
     kept = [row for row in rows if not row.reason]
     if not kept:
         first = f"; the first of {len(problems)} problems: {problems[0].row}: {problems[0].reason}" if problems else ""
-        raise CatalogError(f"{source or root} has no usable row{first}")
+        where = f" (image paths count from {root.resolve()})" if "image missing" in first else ""
+        raise CatalogError(f"{source or root} has no usable row{first}{where}")
     notes = [Problem(row.place, row.note) for row in kept if row.note]
     notes += _settle_parents(kept) + _alike(kept)
     emptied = sorted({row.category for row in rows if row.category} - {row.category for row in kept})
@@ -126,14 +127,18 @@ def _settle_parents(rows: Sequence[Row]) -> list[Problem]:
 
 
 def _alike(rows: Sequence[Row]) -> list[Problem]:
-    """A note for each category that another, larger one differs from only in case, width or inner blanks."""
+    """A note for each category that another, larger one differs from only in case or width."""
     counts = Counter(row.category for row in rows if row.category)
     first = {row.category: row.place for row in reversed(rows)}
     spelled: dict[str, list[str]] = {}
     for name in sorted(counts, key=lambda n: (-counts[n], n)):
         spelled.setdefault(" ".join(normalize("NFKC", name).casefold().split()), []).append(name)
     return [
-        Problem(first[other], f"category written like another: {other!r} ({counts[other]} products), {names[0]!r}")
+        Problem(
+            first[other],
+            f"category written like another: {other!r} ({counts[other]} products), {names[0]!r}; they count as two "
+            "categories: if they are one, write them alike",
+        )
         for names in spelled.values()
         for other in names[1:]
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import html
+import re
 import unicodedata
 from collections.abc import Collection
 from functools import partial
@@ -33,6 +35,8 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "group": ("group", "group id", "spu", "分组", "组别"),
     "split": ("split", "subset", "partition", "fold", "数据划分", "划分"),
 }
+TAG = r"</?[a-zA-Z][^<>]*>"
+MARKUP = re.compile(TAG + r"|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq")
 
@@ -55,11 +59,12 @@ def load_table(
 ) -> Catalog:
     """Read a table, or the folder that holds one, or a folder of pictures per category.
 
-    Image paths are relative to the table's folder, or absolute. A row that names an image which cannot be used is
-    left out even if it has a title, unless it is without a label, to be categorised; a row that names none is kept for
-    its title. ``NA``, ``n/a``, ``null``, ``none`` and ``nan`` mean missing, except as a category or an id. A row
-    without an id gets ``line-17``. In a folder tree the category is the folder that a picture lies in, the parent the
-    folder above, and folders train, val and test at the top become the column ``split``.
+    Image paths are relative to the table's folder, or absolute. A row that names an image which cannot be used is left
+    out even if it has a title, unless it is without a label, to be categorised; a row that names none is kept for its
+    title. Tags and entities of HTML are taken out of titles. ``NA``, ``n/a``, ``null``, ``none`` and ``nan`` mean
+    missing, except as a category or an id. A row without an id gets ``line-17``. In a folder tree the category is the
+    folder that a picture lies in, the parent the folder above, and folders train, val and test at the top become the
+    column ``split``.
 
     Args:
         root: the file, a folder with exactly one table in it, or a folder tree.
@@ -97,8 +102,8 @@ def load_table(
     columns = _find_columns(table, header, named, optional)
     if "category" not in columns and labelled:
         raise CatalogError(
-            f"{table}: no column looks like a category; name it (--columns.category; in Python category_column); "
-            f"it has {header}"
+            f"{table}: no column looks like a category; name it (--columns.category; in Python category_column), or, "
+            f"where the header is cut wrongly, the delimiter (--columns.delimiter; delimiter); it has {header}"
         )
     if not {"image", "title"} & set(columns):
         raise CatalogError(
@@ -166,7 +171,12 @@ def _row(
         return row
     cells = dict(zip(header, (field.strip() for field in fields), strict=True))
     for role, column in columns.items():
-        value = unicodedata.normalize("NFC", cells[column]) if role in ("category", "parent") else cells[column]
+        value = cells[column]
+        if role in ("category", "parent"):
+            value = " ".join(unicodedata.normalize("NFC", value).split())
+        elif role == "title" and MARKUP.search(value):
+            value = " ".join(html.unescape(re.sub(TAG, " ", value)).split())
+            row.note = "markup taken out of the title"
         if role in ("category", "product_id") or value.casefold() not in MISSING:
             setattr(row, role, value or None)
     if row.category and row.category.casefold() in MISSING:

@@ -92,7 +92,7 @@ class MAML:
             if self.head == "zeros" and "head" not in self.parts.split("+"):
                 raise ValueError(
                     f"parts={self.parts!r} would not move: a head of zeros passes no gradient on; add '+head', or take "
-                    "head='prototypes'"
+                    "head='prototypes', as proto_maml does"
                 )
         if self.engine == "learn2learn":
             import fewshot_prod.methods.maml_learn2learn  # noqa: F401  so that a missing package is told at once
