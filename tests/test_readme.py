@@ -9,15 +9,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import tyro
 from PIL import Image
 
-from fewshot_prod import cli
+from fewshot_prod import cli, recipes
+from fewshot_prod.catalog import load_catalog
+from fewshot_prod.encoders.title import PRETRAINED
 from fewshot_prod.grouping import current
 from fewshot_prod.pages import figures_of, fingerprint, generated_blocks, update_generated_blocks, write_tables
+from fewshot_prod.prepare import untrained
 from fewshot_prod.results import read_records
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +110,17 @@ def test_the_example_of_a_chinese_catalog_prints_what_it_says(capsys):
     told = capsys.readouterr().out.splitlines()
     assert "84 categories (17 parents)" in told[0] and "missing" in told[1]
     assert example.endswith(f"  # {told[-1]}\n") and re.search("[\u4e00-\u9fff]", told[-1])
+
+
+def test_the_example_of_a_recipe_makes_encoders(monkeypatch):
+    pytest.importorskip("cv2")
+    (example,) = re.findall(r"(?m)^    from dataclasses import replace\n(?: {4}.*\n|\n)+", README.read_text("utf-8"))
+    monkeypatch.setattr(recipes, "RECIPES", known := dict(recipes.RECIPES))
+    exec(textwrap.dedent(example), {})
+    assert known["mine"].title["kind"] in PRETRAINED and known["mine"].stage == "pretrain"
+    catalog = load_catalog("synthetic", products_per_category=2)
+    made = untrained(known["cropped"], catalog, None, 0)
+    assert made.inputs(catalog).images.shape == (len(catalog), *made.facts["image_size"], 3)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fewshot_prod.catalog import Catalog, load_catalog
+from fewshot_prod.catalog.class_words import class_word_masker
 from fewshot_prod.catalog.grocery import class_descriptions
 from fewshot_prod.catalog.images import image_array
 from fewshot_prod.splits import read_split
@@ -75,6 +76,18 @@ def test_near_duplicates_on_both_sides_of_a_split_are_as_many_as_the_readme_says
         assert len(set(fashion.groups[base])) == 2 and set(fashion.frame["category"][other]) == {"Free Gifts"}
     for part in ("validation", "novel"):
         assert not np.any(read_split("grocery_parent").near_duplicates(grocery, part))
+
+
+def test_what_masked_titles_still_say_is_as_much_as_the_readme_says(fashion):
+    novel = read_split("fashion_random").select(fashion, "novel")
+    mask = class_word_masker(fashion.categories)
+    frame = novel.frame.assign(masked=[title and mask(title) for title in novel.titles])
+    deodorants = frame["masked"][frame["category"] == "Deodorant"]
+    assert round(100 * deodorants.str.contains("deo").mean()) == 97
+    titled = frame[frame["masked"].fillna("") != ""]
+    assert (
+        len(frame) == 5386 and (titled.groupby(["category", "masked"])["group"].transform("nunique") > 1).sum() == 216
+    )
 
 
 def test_grocery_counts(grocery):
