@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fewshot_prod.arguments import table_name
 from fewshot_prod.catalog import CatalogError, load_catalog
 from fewshot_prod.encoders.product import build_encoder
 from fewshot_prod.evaluation import evaluate
@@ -208,3 +209,17 @@ def test_all_places_that_take_names_answer_so(pools):
     assert choose_rows(rows, ()) == rows and choose_rows(rows, ["maml"]) == rows[1:]
     with pytest.raises(UnknownName, match=r"no row 'nearest': did you mean 'nearest_centroid'\?"):
         choose_rows(rows, ["nearest"])
+
+
+def test_each_tables_encoder_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr("fewshot_prod.explore.pools_of", lambda *given: folders.append(given[-1]))
+    for shop in ("one", "other"):
+        (tmp_path / shop).mkdir()
+        table = tmp_path / shop / "my.csv"
+        table.write_text("title,category\nOak table,tables\nRed cup,cups\n")
+        open_pools("table", table, runs=tmp_path)
+    open_pools("synthetic", runs=tmp_path, products_per_category=2)
+    one, other, synthetic = folders
+    assert synthetic == tmp_path == one.parent == other.parent and one != other
+    assert one == tmp_path / table_name(tmp_path / "one" / "my.csv")  # as adapt_catalog.py has it
