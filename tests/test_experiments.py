@@ -27,6 +27,7 @@ from fewshot_prod.adapt import categorise
 from fewshot_prod.arguments import CatalogArgs, SourceArgs, answered
 from fewshot_prod.cli import main
 from fewshot_prod.errors import MissingPackage, UsageError
+from fewshot_prod.recipes import RECIPES
 from fewshot_prod.results import append_record, read_records
 from fewshot_prod.splits import read_split, write_split
 from fewshot_prod.tables import methods_table
@@ -360,6 +361,7 @@ def test_adapting_to_a_table_with_mistakes(tmp_path):
     (folder,) = (tmp_path / "runs" / "encoders").iterdir()
     assert re.fullmatch("my-[0-9a-f]{6}", folder.name)
     assert (folder / "table/table_random/conv4_gru_bag_attention/seed0").is_dir()
+    assert (better := re.search(r"--recipe (\S+), from", done.stdout)) and better[1] in RECIPES
     with (tmp_path / "predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == 17
