@@ -158,9 +158,6 @@ def main(args: Args) -> int:
     if catalog is not None:
         if single := split.unnamed_categories(catalog):
             print(f"not pretrained on, having one product each: {', '.join(single)}")
-        if args.recipe is None and recipe.startswith("conv4"):
-            print(f"{recipe} is small and from scratch: --recipe {recipe.replace('conv4', 'lite0_contrastive')}, from")
-            print("ImageNet weights, does better on photos and takes longer")
         if len(steps := trainings(recipe)) > 1:
             print(f"trained one after the other, unless done before: {', '.join(steps)}")
         place = (recipe, catalog, split, args.seed, own_runs(args))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fewshot_prod.arguments import table_name
-from fewshot_prod.catalog import Catalog, CatalogError, load_catalog
+from fewshot_prod.catalog import Catalog, CatalogError, data_folder, load_catalog
 from fewshot_prod.cells import describe, measure_cell
 from fewshot_prod.comparisons import paired
 from fewshot_prod.episodes import EpisodeBatch
@@ -61,7 +61,8 @@ def open_pools(
     if lacking:
         lacks = f"this needs {' and '.join(lacking)}, and the catalog {name!r} has none"
         raise CatalogError(f"{lacks}: choose another, such as 'synthetic'")
-    return pools_of(catalog, split, recipe, runs / table_name(root) if name == "table" else runs)
+    own = runs / table_name(Path(root or data_folder(name))) if name == "table" else runs
+    return pools_of(catalog, split, recipe, own)
 
 
 def pools_of(

@@ -146,7 +146,8 @@ def prepare_encoder(
         if theirs != mine:
             raise CheckpointError(
                 f"recipe {name!r} takes its title part from {recipe.title_start!r}, whose tokens are others: let both "
-                "mask class words alike, and cut titles alike"
+                "mask class words alike, and cut titles alike; if both do, it is of an earlier version: delete "
+                f"{runs_folder(recipe.title_start, catalog, split, seed, runs)}"
             )
         encoder.title.load_state_dict(title_start.encoder.title.state_dict())
     if features_suffice(encoder, options):
@@ -236,7 +237,7 @@ def runs_folder(name: str, catalog: Catalog, split: Split, seed: int, runs: Path
 
 
 def trainings(name: str) -> list[str]:
-    """The recipes that :func:`prepare_encoder` trains for one called ``name``, in order, itself the last.
+    """The recipes that :func:`prepare_encoder` trains for one called ``name``, in order, itself included.
 
     Example:
         >>> trainings("lite0_gru_attention")

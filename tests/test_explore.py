@@ -218,7 +218,7 @@ def test_each_tables_encoder_has_a_folder_of_its_own(tmp_path, monkeypatch):
         (tmp_path / shop).mkdir()
         table = tmp_path / shop / "my.csv"
         table.write_text("title,category\nOak table,tables\nRed cup,cups\n")
-        open_pools("table", table, runs=tmp_path)
+        open_pools("table", str(table), runs=tmp_path)
     open_pools("synthetic", runs=tmp_path, products_per_category=2)
     one, other, synthetic = folders
     assert synthetic == tmp_path == one.parent == other.parent and one != other

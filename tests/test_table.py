@@ -311,6 +311,9 @@ def test_lines_that_a_quote_joins_are_named(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join([*lines[:3], '3,Pipe 5",pipes']))  # as many fields as there should be
     (note,) = load_catalog("table", tmp_path).notes
     assert note.row == "t.csv:2" and note.reason.startswith("line break in the title")
+    (tmp_path / "t.csv").write_text('title,category\nOak table,"tables\nVase,vases\nGlass",\nCup,cups')
+    (note,) = load_catalog("table", tmp_path).notes
+    assert note.row == "t.csv:2" and note.reason.startswith("line break in the category")
 
 
 def test_categories_that_are_written_alike_are_named(tmp_path):
@@ -322,15 +325,13 @@ def test_categories_that_are_written_alike_are_named(tmp_path):
     assert note.row == "t.csv:3" and "another: 'Side Tables' (1 products), 'side tables'; they count as" in note.reason
 
 
-def test_markup_is_taken_out_of_titles(tmp_path):
-    rows = [
-        '"<p class=""t""><b>Oak</b> table</p> &amp; bench&nbsp;&#x41;",tables',
-        "1 < B and B > C,cups",
-        "R&D; x,cups",
-    ]
+def test_markup_is_taken_out_of_titles_and_categories(tmp_path):
+    marked = '"<p class=""t""><b>Oak</b> table</p> &amp; bench&nbsp;&#x41;&lt;br&gt;",Tables &amp; Co'
+    rows = [marked, "1 < B and B > C,cups", "R&D; <USB-C> x,cups"]
     (tmp_path / "t.csv").write_text("\n".join(["title,category", *rows]))
     catalog = load_catalog("table", tmp_path)
-    assert catalog.titles == ["Oak table & bench A", "1 < B and B > C", "R&D; x"]
+    assert catalog.titles == ["Oak table & bench A", "1 < B and B > C", "R&D; <USB-C> x"]
+    assert catalog.categories == ("Tables & Co", "cups")
     assert [(note.row, note.reason) for note in catalog.notes] == [("t.csv:2", "markup taken out of the title")]
 
 
@@ -360,6 +361,12 @@ def test_where_a_missing_picture_was_looked_for(tmp_path):
     assert first == "image missing: img/1.png; there is 1.PNG, in other case"
     assert second == "image missing: /img/1.PNG; it is there without the first /"
     assert third == "image missing: img/2.png"
+    (tmp_path / "img" / "2.PNG").write_bytes((tmp_path / "img" / "1.PNG").read_bytes())
+    (tmp_path / "img" / "dead.png").symlink_to("nowhere")
+    table.write_text(table.read_text() + f"img/dead.png,cup\n/img/{'杯' * 100}.png,cup\n")
+    *_, third, dead, long = (problem.reason for problem in load_catalog("table", table).problems)
+    assert third == "image missing: img/2.png; there is 2.PNG, in other case"
+    assert dead == "image missing: img/dead.png" and "there is" not in long
 
 
 def test_cells_that_mean_missing_are_missing_in_other_columns_too(tmp_path):

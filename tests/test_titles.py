@@ -179,10 +179,17 @@ def test_vocabulary_keeps_its_size_and_room_for_merges():
         ("跑步鞋", "耐克跑步鞋女", "耐克 女"),
         ("T恤", "白色Ｔ恤 XL", "白色 xl"),
         ("T恤", "白色 T 恤 XL", "白色 xl"),
-        ("衬衫", "衬 衫 蓝色", "蓝色"),
+        ("T恤", "女t 恤衫", "女 衫"),
+        ("皮带", "牛皮 带拉链", "牛皮 带拉链"),
         ("围巾和手套", "羊毛围巾", "羊毛"),
-        ("和服", "和服 女", "女"),
-        ("服", "和服 女", "和 女"),
+        ("围巾 與 手套", "羊毛手套", "羊毛"),
+        ("高级和服", "高级 和服 服", "高级 和服 服"),  # 和 between two characters and one joins nothing
+        ("Toes", "gift to mum", "gift to mum"),
+        ("Necklace", "v neck. lace top", "v neck. lace top"),
+        ("Geese or Ducks", "goose, duck", ","),
+        ("Kettle + Toaster; Grill", "kettle toaster grills", ""),
+        ("Women 's Shoes", "women's shoes", ""),  # an apostrophe by itself
+        ("Monitor 24 ''", "monitor 24 inch", "inch"),
         ("衬衫、T恤", "白色T恤", "白色"),
         ("Shoes", "红色shoes 42", "红色 42"),  # Latin beside Chinese, without a blank
         ("ＳＨＯＥＳ", "red shoe", "red"),

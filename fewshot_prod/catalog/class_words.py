@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -17,7 +17,7 @@ _IRREGULAR = {"child": "children", "foot": "feet", "tooth": "teeth", "goose": "g
 _IRREGULAR |= {"person": "people", "shelf": "shelves"}
 _IRREGULAR |= {plural: singular for singular, plural in _IRREGULAR.items()}
 _APOSTROPHE = "['\u2018\u2019\u02bc`]"
-_GAP = rf"(?:\s?(?:[\-\u2010-\u2015.·/_]|{_APOSTROPHE})\s?|\s)?"
+_GAP = r"(?:\s?[\-\u2010-\u2015]\s?|[\s.·/_'\u2018\u2019\u02bc`])?"
 
 
 def class_word_masker(categories: Iterable[str]) -> Callable[[str], str]:
@@ -30,8 +30,8 @@ def class_word_masker(categories: Iterable[str]) -> Callable[[str], str]:
     - of a name joined by "and", "or", "&", "+", "/", ",", ";", "、", or by 和, 与, 及, 或 between two characters and
       more, also each side on its own: "Kajal and Eyeliner" is named by "kajal" and by "eyeliner". Other parts do not
       count: "shoe" does not name "Sports Shoes";
-    - a word of six letters or more also with a hyphen, blank or dot inside ("Tshirts": "t-shirt", "t shirt"), a Chinese
-      one with blanks;
+    - a word of six letters or more also with a hyphen, blank or dot inside ("Tshirts": "t-shirt", "t shirt"), and any
+      with blanks where its script changes ("T恤": "t 恤");
     - whole words only ("ring" is not in "earring"), except beside Chinese or Japanese characters, which have no
       blanks between words: there any substring counts ("衬衫" in "男士衬衫蓝色").
 
@@ -82,8 +82,8 @@ def naming_rate(titles: Sequence[str | None], categories: Sequence[str]) -> floa
 def _names(category: str) -> list[str]:
     """The normalised names of a category: the whole one and, if it is a conjunction, its sides."""
     whole = normalise_title(category)
-    sides = [side.strip() for side in re.split(r"\b(?:and|or)\b|\s\+\s|[&/,;、]|(?<=\w\w)[和与及或](?=\w\w)", whole)]
-    return [name for name in dict.fromkeys([whole, *sides]) if name]
+    sides = re.split(r"\b(?:and|or)\b|\s\+\s|[&/,;、]|(?<=\w\w)\s*[和与與及或]\s*(?=\w\w)", whole)
+    return [name for name in dict.fromkeys([whole, *(side.strip() for side in sides)]) if name]
 
 
 def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
@@ -91,6 +91,7 @@ def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
     borders: dict[tuple[str, str], list[str]] = {}
     for name in names:
         words = re.findall(rf"&|(?:[^\W_]|{_APOSTROPHE})+", name)
+        words = [word for word in words if re.sub(f"{_APOSTROPHE}s?", "", word)]  # not an apostrophe by itself
         if words:
             ends = (words[0][0], words[-1][-1])
             guards = [
@@ -107,19 +108,25 @@ def _naming_pattern(names: Iterable[str]) -> re.Pattern[str]:
 def _word_pattern(word: str) -> str:
     if word in ("and", "&"):
         return "(?:and|&)"
-    if re.search(f"[{_CJK}]", word):  # also blanks where the script changes: "t 恤"
-        return re.sub(rf"(?<=[{_CJK}])(?=.)|(?<=.)(?=[{_CJK}])", lambda _: r"\s*", word)
+    if re.search(f"[{_CJK}]", word):
+        return re.sub(rf"(?<=[{_CJK}])(?=[^{_CJK}])|(?<=[^{_CJK}])(?=[{_CJK}])", lambda _: r"\s*", word)
     stem = re.sub(_APOSTROPHE, "", word)
     gap = _GAP if len(stem) >= 6 else f"{_APOSTROPHE}?" if stem != word else ""
     owner = re.sub(_APOSTROPHE, "", re.sub(f"{_APOSTROPHE}s$", "", word))  # whose it is: "women" of "women's"
     forms = sorted(_number_forms(stem) | _number_forms(owner), key=lambda form: (-len(form), form))
-    # No gap before the last letter, so that a size stays: "cap s" is not "caps".
-    return "(?:" + "|".join(map(partial(_spelled, gap), forms)) + ")"
+    # Their common beginning is written once, or compiling takes much longer.
+    shared = os.path.commonprefix([form[:-1] for form in forms])  # noqa: RUF071 (letters, not paths)
+    return gap.join(map(re.escape, shared)) + "(?:" + "|".join(_ending(form, len(shared), gap) for form in forms) + ")"
 
 
-def _spelled(gap: str, form: str) -> str:
+def _ending(form: str, start: int, gap: str) -> str:
+    """The pattern of a form from letter ``start`` on.
+
+    There is no gap before the last letter, so that a size stays: "cap s" is not "caps".
+    """
     last = f"{_APOSTROPHE}?s{_APOSTROPHE}?" if form.endswith("s") else re.escape(form[-1])
-    return gap.join(map(re.escape, form[:-1])) + last
+    inner = list(map(re.escape, form[start:-1]))
+    return (gap if inner and start else "") + gap.join(inner) + last
 
 
 def _number_forms(word: str) -> set[str]:
@@ -131,7 +138,7 @@ def _number_forms(word: str) -> set[str]:
             singulars.add(word[:-3] + "y")
         if word.endswith("ves"):
             singulars |= {word[:-3] + "f", word[:-3] + "fe"}
-        if re.search(r"(?:[sxz]|ch|sh|o)es$", word):
+        if re.search(r"(?:[sxz]|ch|sh|\w\wo)es$", word):
             singulars.add(word[:-2])
         if word.endswith("zzes"):
             singulars.add(word[:-3])

@@ -42,6 +42,7 @@ def inspect_images(root: Path, names: Sequence[str | None], *, progress: bool = 
         names: paths; None stays None in the result.
         progress: show a bar when there are many pictures to decode.
     """
+    _names_in.cache_clear()
     keys = [None if name is None else _file_key(root, name) for name in names]
     memory = _Memory(root)
     new = [key for key in dict.fromkeys(keys) if isinstance(key, tuple) and key not in memory.known]
@@ -74,14 +75,14 @@ def _file_key(root: Path, name: str) -> tuple[str, int, int] | Inspected:
 
 def _nearby(root: Path, name: str) -> str:
     """What is there in place of a missing picture: one behind a first slash, or one in other case."""
-    if name.startswith("/") and (root / name.lstrip("/")).exists():
-        return "; it is there without the first /"
     path = root / name
-    found = _names_in(path.parent).get(path.name.casefold())
-    return f"; there is {found}, in other case" if found else ""
+    if name.startswith("/") and (root / name.lstrip("/")).name in _names_in((root / name.lstrip("/")).parent).values():
+        return "; it is there without the first /"
+    found = _names_in(path.parent).get(path.name.casefold(), path.name)
+    return f"; there is {found}, in other case" if found != path.name else ""
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)  # while one catalog is inspected
 def _names_in(folder: Path) -> dict[str, str]:
     try:
         return {name.casefold(): name for name in os.listdir(folder)}

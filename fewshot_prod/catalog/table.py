@@ -35,8 +35,12 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "group": ("group", "group id", "spu", "分组", "组别"),
     "split": ("split", "subset", "partition", "fold", "数据划分", "划分"),
 }
-TAG = r"</?[a-zA-Z][^<>]*>"
-MARKUP = re.compile(TAG + r"|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+TAG = re.compile(
+    r"</?(?:a|b|big|br|center|div|em|font|h[1-6]|hr|i|img|li|ol|p|s|small|span|strong|sub|sup|table|td|th|tr|u|ul)\b[^<>]*>"
+    r"|<!--.*?-->",
+    re.IGNORECASE,
+)
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq")
 
@@ -61,10 +65,10 @@ def load_table(
 
     Image paths are relative to the table's folder, or absolute. A row that names an image which cannot be used is left
     out even if it has a title, unless it is without a label, to be categorised; a row that names none is kept for its
-    title. Tags and entities of HTML are taken out of titles. ``NA``, ``n/a``, ``null``, ``none`` and ``nan`` mean
-    missing, except as a category or an id. A row without an id gets ``line-17``. In a folder tree the category is the
-    folder that a picture lies in, the parent the folder above, and folders train, val and test at the top become the
-    column ``split``.
+    title. Tags of HTML are taken out of titles and categories, and entities read. ``NA``, ``n/a``, ``null``, ``none``
+    and ``nan`` mean missing, except as a category or an id. A row without an id gets ``line-17``. In a folder tree the
+    category is the folder that a picture lies in, the parent the folder above, and folders train, val and test at the
+    top become the column ``split``.
 
     Args:
         root: the file, a folder with exactly one table in it, or a folder tree.
@@ -173,9 +177,9 @@ def _row(
     for role, column in columns.items():
         value = cells[column]
         if role in ("category", "parent"):
-            value = " ".join(unicodedata.normalize("NFC", value).split())
-        elif role == "title" and MARKUP.search(value):
-            value = " ".join(html.unescape(re.sub(TAG, " ", value)).split())
+            value = " ".join(unicodedata.normalize("NFC", _without_markup(value)).split())
+        elif role == "title" and _without_markup(value) != value:
+            value = " ".join(_without_markup(value).split())
             row.note = "markup taken out of the title"
         if role in ("category", "product_id") or value.casefold() not in MISSING:
             setattr(row, role, value or None)
@@ -184,13 +188,17 @@ def _row(
     row.product_id = row.product_id or f"{place}-{number}"
     if row.image:
         row.image = _image_path(table.parent, row.image)
-    broken = [role for role in ("title", "category") if "\n" in (getattr(row, role) or "")]
+    broken = [role for role in ("title", "category") if role in columns and "\n" in cells[columns[role]]]
     if broken and place == "line":
         row.note = f"line break in the {broken[0]}: if it is not meant, close the quote that is opened in this row"
     for name in (name for name in header if name not in columns.values()):
         kept_as = f"{name}_in_table" if name in (*COLUMNS, "pixel_digest", HELD_OUT) else name
         row.extra[kept_as] = None if cells[name].casefold() in MISSING else cells[name]
     return row
+
+
+def _without_markup(text: str) -> str:
+    return TAG.sub(" ", ENTITY.sub(lambda entity: html.unescape(entity[0]), text))
 
 
 def _image_path(root: Path, cell: str) -> str:

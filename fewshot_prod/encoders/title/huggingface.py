@@ -149,11 +149,12 @@ def _read(model: str) -> tuple[nn.Module, dict[str, Any], str]:
 
 
 def files_hash(model: str) -> str | None:
-    """16 hex digits over the files of a model's folder, by which a changed one is noticed; None for other models."""
+    """16 hex digits over the files that a model's folder is read from, by which a changed one is noticed; or None."""
     if model in PACKAGED or not Path(model).is_dir():
         return None
     digest = sha256()
-    for path in sorted(path for path in Path(model).iterdir() if path.is_file()):
+    read = {".json", ".safetensors", ".bin", ".txt", ".model"}
+    for path in sorted(path for path in Path(model).iterdir() if path.is_file() and path.suffix in read):
         with path.open("rb") as file:
             digest.update(path.name.encode() + file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
