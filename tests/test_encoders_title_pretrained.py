@@ -30,9 +30,9 @@ from fewshot_prod.inputs import ProductInputs
 from fewshot_prod.metatrain import metatrain
 from fewshot_prod.methods.maml import MAML
 from fewshot_prod.methods.nearest_centroid import NearestCentroid
-from fewshot_prod.prepare import prepare_encoder
+from fewshot_prod.prepare import prepare_encoder, training_facts
 from fewshot_prod.pretrain import pretrain
-from fewshot_prod.recipes import Recipe
+from fewshot_prod.recipes import RECIPES, Recipe
 from fewshot_prod.splits import default_split
 
 TITLES = ["Red shoe", "a blue running shoe for men", None, "shoe", "  ", "blue mug"]
@@ -262,7 +262,7 @@ def test_titles_are_cut_to_the_positions_that_a_model_has(folder):
 
 
 @transformers
-def test_a_changed_model_folder_is_noticed(folder, tmp_path):
+def test_a_changed_model_folder_is_noticed(folder, tmp_path, monkeypatch):
     changed = tmp_path / "model"
     shutil.copytree(folder, changed)
     assert files_hash(str(changed)) == files_hash(str(folder)) != files_hash(str(tmp_path))
@@ -270,6 +270,17 @@ def test_a_changed_model_folder_is_noticed(folder, tmp_path):
         file.write(" ")
     assert files_hash(str(changed)) != files_hash(str(folder))
     assert files_hash("all-minilm-l6-v2") is None is files_hash("someone/on-the-hub")
+    (folder / ".DS_Store").touch()  # which nothing is read from
+    catalog = load_catalog("synthetic", products_per_category=2)
+    monkeypatch.setitem(
+        RECIPES, "mine", replace(RECIPES["minilm"], title={"kind": "huggingface", "model": str(folder)})
+    )
+    before = training_facts("mine", catalog, catalog, catalog, 0, None)
+    monkeypatch.setitem(
+        RECIPES, "mine", replace(RECIPES["minilm"], title={"kind": "huggingface", "model": str(changed)})
+    )
+    after = training_facts("mine", catalog, catalog, catalog, 0, None)
+    assert before["title_files"] == files_hash(str(folder)) != after["title_files"]
 
 
 @transformers

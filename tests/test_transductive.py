@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fewshot_prod.episodes import EpisodeBatch, EpisodeSampler
 from fewshot_prod.methods import METHODS
+from fewshot_prod.methods.episode_blocks import gathered
 from fewshot_prod.methods.prototype_descent import loss_gradient
 from fewshot_prod.methods.pt_map import balanced_plan
 from fewshot_prod.methods.transforms import power_transform
@@ -347,3 +348,23 @@ def test_balanced_plans_where_classes_are_far_apart():
     log_plan, _ = balanced_plan(cost, torch.ones(4, 1, 30), torch.zeros(4, 3, 1))
     assert torch.allclose(log_plan.exp().sum(2), torch.full((4, 3), 10.0), atol=1e-3)
     assert torch.allclose(log_plan.exp().sum(1), torch.ones(4, 30), atol=1e-5)
+
+
+HOMES = {"nearest_centroid": "prototypes", "matching": "matching", "bd_cspn": "episode_blocks", "tim": "episode_blocks"}
+
+
+@pytest.mark.parametrize(("name", "where"), HOMES.items())
+def test_logits_do_not_depend_on_how_many_episodes_are_gathered_at_once(name, where, monkeypatch):
+    """All of them in one block, or each in a block of its own, which takes the same memory as the one before."""
+    method, episodes = METHODS[name](transform="L2N"), draw(7)
+    together = method(UNIT, episodes)
+    module, sizes = importlib.import_module(f"fewshot_prod.methods.{where}"), []
+
+    def one_by_one(pool, index, block_bytes):
+        for some, rows in gathered(pool, index, 1):
+            sizes.append(len(rows))
+            yield some, rows
+
+    monkeypatch.setattr(module, "gathered", one_by_one)
+    torch.testing.assert_close(method(UNIT, episodes), together)
+    assert set(sizes) == {1} and len(sizes) >= 7
