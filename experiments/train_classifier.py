@@ -70,6 +70,7 @@ def main(args: Args) -> int:
     from fewshot_prod.plots import confusion_matrix, save_figure
     from fewshot_prod.prepare import (
         UNTRAINED,
+        cut_words,
         fitting_options,
         lacking_words,
         refuse_unreadable,
@@ -118,6 +119,8 @@ def main(args: Args) -> int:
     masked = list(catalog.categories) if recipe.mask_class_words else None
     prepared = untrained(recipe, train, masked, args.seed)
     inputs = prepared.inputs(train)
+    if cut := cut_words(prepared.encoder, inputs):
+        print(cut)
     hashed = json.dumps([options, train.fingerprint], sort_keys=True)
     name = f"seed{args.seed}-{sha256(hashed.encode()).hexdigest()[:8]}"  # other options, another folder
     folder, kept = runs / kept_as / split / args.recipe / name, results / f"classifier_{kept_as}.jsonl"

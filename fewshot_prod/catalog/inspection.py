@@ -75,8 +75,8 @@ def _file_key(root: Path, name: str) -> tuple[str, int, int] | Inspected:
 
 def _nearby(root: Path, name: str) -> str:
     """What is there in place of a missing picture: one behind a first slash, or one in other case."""
-    path = root / name
-    if name.startswith("/") and (root / name.lstrip("/")).name in _names_in((root / name.lstrip("/")).parent).values():
+    path, below = root / name, root / name.lstrip("/")
+    if name.startswith("/") and below.name in _names_in(below.parent).values():
         return "; it is there without the first /"
     found = _names_in(path.parent).get(path.name.casefold(), path.name)
     return f"; there is {found}, in other case" if found != path.name else ""

@@ -175,11 +175,10 @@ def _row(
         return row
     cells = dict(zip(header, (field.strip() for field in fields), strict=True))
     for role, column in columns.items():
-        value = cells[column]
+        value = _without_markup(cells[column]) if role in ("title", "category", "parent") else cells[column]
         if role in ("category", "parent"):
-            value = " ".join(unicodedata.normalize("NFC", _without_markup(value)).split())
-        elif role == "title" and _without_markup(value) != value:
-            value = " ".join(_without_markup(value).split())
+            value = " ".join(unicodedata.normalize("NFC", value).split())
+        elif value != cells[column]:
             row.note = "markup taken out of the title"
         if role in ("category", "product_id") or value.casefold() not in MISSING:
             setattr(row, role, value or None)
@@ -198,7 +197,8 @@ def _row(
 
 
 def _without_markup(text: str) -> str:
-    return TAG.sub(" ", ENTITY.sub(lambda entity: html.unescape(entity[0]), text))
+    plain = TAG.sub(" ", ENTITY.sub(lambda entity: html.unescape(entity[0]), text))
+    return text if plain == text else " ".join(plain.split())
 
 
 def _image_path(root: Path, cell: str) -> str:
